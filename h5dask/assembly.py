@@ -1,0 +1,338 @@
+"""Described files -> one labelled, lazy Dataset: variables, coordinates, blocks, attributes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+from dask.utils import parse_bytes
+from xarray.core import indexing
+
+from h5dask import blocks
+from h5dask.chunkindex import FileIndex
+from h5dask.contents import ArrayForm, Contents
+from h5dask.grouping import Arranged, Arrangement
+from h5dask.joining import joined_attrs, joined_contents, refuse_different
+from h5dask.layout import Layout
+from h5dask.storage.array import ABSENT, Segments, StoredArray
+from h5dask.storage.remote import Source
+
+Chunks = str | int | Mapping[Any, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """One described file, read as a layout."""
+
+    source: Source
+    contents: Contents
+    index: FileIndex
+    arrangement: Arrangement
+
+    def variable(self, name: str) -> Arranged | None:
+        """Return how one variable is arranged, None where the file lacks it."""
+        return next((v for v in self.arrangement.variables if v.name == name), None)
+
+
+def assemble(
+    layout: Layout,
+    files: Sequence[Opened],
+    *,
+    chunks: Chunks,
+    drop: Iterable[str] = (),
+    only: Sequence[int] | None = None,
+) -> xr.Dataset:
+    """Return the files' variables as one lazy Dataset.
+
+    Parameters
+    ----------
+    layout : Layout
+        What the files are read as.
+    files : sequence of Opened
+        In the order in which they lie end to end.
+    chunks : "auto", {}, None, int or mapping
+        As in `open_dataset`.
+    drop : iterable of str
+        Variables to leave out.
+    only : sequence of int, optional
+        Groups to take, of a single file; all without it.
+    """
+    dropped = set(drop)
+    names = dict.fromkeys(
+        v.name for file in files for v in file.arrangement.variables if v.name not in dropped
+    )
+    if len(files) > 1:
+        _refuse_unequal(layout, files, dropped)
+    stored = {name: _stored(name, files, only) for name in names}
+    specs = {name: _first(name, files).spec for name in names}
+    dims = {name: specs[name].dims for name in names}
+    wanted = _blocks(stored, dims, files, chunks, only)
+    variables, coords = {}, {}
+    for name, array in stored.items():
+        variable = _variable(name, array, dims[name], wanted, chunks, specs[name].doc)
+        (coords if specs[name].coordinate else variables)[name] = variable
+    dataset = xr.Dataset(variables, coords=coords)
+    dataset = dataset.assign_coords(_coordinates(layout, files, only, stored, dims))
+    dataset.attrs = joined_attrs(layout, [file.contents for file in files])
+    dataset.encoding["h5dask"] = joined_contents([file.contents for file in files])
+    dataset.encoding["source"] = files[0].source.url
+    return dataset
+
+
+def _refuse_unequal(layout: Layout, files: Sequence[Opened], dropped: set[str]) -> None:
+    """Raise where the files' variables, widths, dtypes or lanes keep them from lying end to end."""
+    held = []
+    for file in files:
+        sizes = {}
+        for v in file.arrangement.variables:
+            inner = dict(zip(v.spec.stored_dims[1:], v.trailing, strict=True))
+            lanes = {f"{v.spec.stacked[0]} {'/'.join(lane)}": 1 for lane in v.lanes if lane}
+            sizes[v.name] = {**inner, **lanes}
+        held.append({name: found for name, found in sizes.items() if name not in dropped})
+    refuse_different(layout, [file.source.url for file in files], held)
+
+
+def _first(name: str, files: Sequence[Opened]) -> Arranged:
+    return next(v for v in (file.variable(name) for file in files) if v is not None)
+
+
+def _taken(file: Opened, dim: str, only: Sequence[int] | None) -> list[int]:
+    """Return the groups that have rows along a dim, in order."""
+    counts = file.arrangement.groups.counts[dim]
+    groups = range(len(counts)) if only is None else only
+    return [group for group in groups if counts[group]]
+
+
+def _stored(name: str, files: Sequence[Opened], only: Sequence[int] | None) -> StoredArray:
+    """Return one variable's lazy array over all datasets of all files."""
+    model = _first(name, files)
+    spec = model.spec
+    table = _Table()
+    for at, file in enumerate(files):
+        variable = file.variable(name)
+        if spec.ragged is None:
+            rows = [file.arrangement.sizes[spec.dims[0]]]
+            groups = [0]
+        else:
+            groups = _taken(file, spec.ragged, only)
+            counts = file.arrangement.groups.counts[spec.ragged]
+            rows = [int(counts[group]) for group in groups]
+        table.rows += rows
+        table.sources += [at] * len(rows)
+        for lane, _ in enumerate(model.lanes):
+            paths = variable.paths[lane] if variable is not None else None
+            table.add(lane, file, [paths[g] if paths else None for g in groups], model.dtype)
+    lane_axis = spec.dims.index(spec.stacked[0]) if spec.stacked else None
+    sources = tuple(file.source for file in files)
+    segments = table.segments([file.index.heap_base for file in files])
+    return StoredArray(name, sources, segments, tuple(table.forms), model.trailing, lane_axis)
+
+
+class _Table:
+    """Columns of a `Segments`, while they are filled."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self.sources: list[int] = []
+        self.offsets: list[list[int]] = []
+        self.form_ids: list[list[int]] = []
+        self.paths: list[list[str | None]] = []
+        self.forms: dict[ArrayForm, int] = {}
+        self.shapes: dict[tuple[int, int], tuple[int, ...]] = {}
+        self.indexes: dict[tuple[int, int], Any] = {}
+        self.inline: dict[tuple[int, int], bytes] = {}
+
+    def add(self, lane: int, file: Opened, paths: Sequence[str | None], dtype: str) -> None:
+        """Append the datasets of one lane of one file."""
+        while len(self.offsets) <= lane:
+            self.offsets.append([])
+            self.form_ids.append([])
+            self.paths.append([])
+        contents, index = file.contents, file.index
+        form_ids: dict[int, int] = {}
+        for path in paths:
+            key = (lane, len(self.offsets[lane]))
+            self.paths[lane].append(path)
+            empty = path is None or not math.prod(contents.shape(path))
+            if path is None or empty:
+                self.offsets[lane].append(ABSENT)
+                form = ArrayForm(dtype=dtype, type=b"")
+                self.form_ids[lane].append(self.forms.setdefault(form, len(self.forms)))
+                continue
+            position = contents.position(path)
+            of = contents.form_of[position]
+            if of not in form_ids:
+                form_ids[of] = self.forms.setdefault(contents.forms[of], len(self.forms))
+            self.form_ids[lane].append(form_ids[of])
+            code = int(index.offsets[position])
+            self.offsets[lane].append(code)
+            if code < 0:
+                self.shapes[key] = contents.shapes[position]
+                if position in index.chunked:
+                    self.indexes[key] = index.chunked[position]
+                if position in index.inline:
+                    self.inline[key] = index.inline[position]
+
+    def segments(self, heap_bases: Sequence[int]) -> Segments:
+        """Return the finished table."""
+        return Segments(
+            starts=np.cumsum([0, *self.rows], dtype=np.int64),
+            sources=np.array(self.sources, np.int32),
+            offsets=np.array(self.offsets, np.int64),
+            forms=np.array(self.form_ids, np.int32),
+            heap_bases=np.array(heap_bases, np.int64),
+            shapes=self.shapes,
+            paths=tuple(tuple(lane) for lane in self.paths),
+            indexes=self.indexes,
+            inline=self.inline,
+        )
+
+
+def _row_nbytes(name: str, array: StoredArray, files: Sequence[Opened]) -> float:
+    """Return the bytes of one row; of text and pictures as measured when they were described."""
+    values = math.prod(array.shape[1:])
+    if array.dtype != object:
+        return float(values * array.dtype.itemsize)
+    means = [
+        file.contents.mean_nbytes.get(path, 0.0)
+        for file in files
+        if (variable := file.variable(name)) is not None
+        for path in variable.held()
+    ]
+    return values * (64.0 + max(means, default=0.0))
+
+
+def _chunk_rows(array: StoredArray) -> int:
+    """Return the rows of a stored chunk; 1 where the array isn't chunked by rows."""
+    rows = [
+        index.chunks[0]
+        for index in array.segments.indexes.values()
+        if len(index.shape) == 1 + len(array.trailing)
+    ]
+    return max(rows, default=1)
+
+
+Blocks = Mapping[str, tuple[int, ...]]
+
+
+def _blocks(
+    stored: Mapping[str, StoredArray],
+    dims: Mapping[str, tuple[str, ...]],
+    files: Sequence[Opened],
+    chunks: Chunks,
+    only: Sequence[int] | None,
+) -> Blocks:
+    """Return block lengths of every dim; variables that share a dim share them."""
+    size = parse_bytes(dask.config.get("h5dask.block-size", blocks.BLOCK_SIZE))
+    rows: dict[str, list[blocks.Rows]] = {}
+    found: dict[str, tuple[int, ...]] = {}
+    for name, array in stored.items():
+        dim = dims[name][0]
+        chunk = _chunk_rows(array)
+        nbytes = _row_nbytes(name, array, files)
+        ends = array.segments.starts[1:]
+        rows.setdefault(dim, []).append(
+            blocks.Rows(size=array.shape[0], nbytes=nbytes, ends=ends, chunk=chunk)
+        )
+        itemsize = array.dtype.itemsize
+        for inner, lengths in zip(
+            dims[name][1:], blocks.columns(array.shape[1:], itemsize, size), strict=True
+        ):
+            found.setdefault(inner, lengths)
+    for dim, widest in blocks.widest(rows).items():
+        stored_rows = isinstance(chunks, Mapping) and not chunks and widest.chunk > 1
+        limit = int(widest.chunk * widest.nbytes) if stored_rows else size
+        found[dim] = blocks.cut(widest, max(1, limit))
+    return found
+
+
+def _variable(
+    name: str, array: StoredArray, dims: tuple[str, ...], wanted: Blocks, chunks: Chunks, doc: str
+) -> xr.Variable:
+    """Return one variable: lazily indexed without dask, or wrapped in blocks."""
+    attrs = {"long_name": doc} if doc else {}
+    preferred = {dim: wanted[dim] for dim in dims}
+    if chunks is None:
+        lazy = indexing.LazilyIndexedArray(array)
+        return xr.Variable(dims, lazy, attrs, {"preferred_chunks": preferred})
+    lengths = _lengths(chunks, array, dims, preferred)
+    marks = [(source.url, source.fingerprint) for source in array.sources]
+    starts = array.segments.starts, array.segments.offsets
+    token = tokenize(name, marks, starts, lengths)
+    blocked = da.from_array(array, lengths, name=f"read-{name}-{token}", inline_array=False)
+    return xr.Variable(dims, blocked, attrs, {"preferred_chunks": preferred})
+
+
+def _lengths(
+    chunks: Chunks, array: StoredArray, dims: tuple[str, ...], preferred: Blocks
+) -> tuple[tuple[int, ...], ...]:
+    """Return block lengths along each dim as the caller's `chunks` asks for them."""
+    if chunks == "auto" or (isinstance(chunks, Mapping) and not chunks):
+        return tuple(preferred[dim] for dim in dims)
+    asked: Any = chunks
+    if isinstance(chunks, Mapping):
+        asked = tuple(chunks.get(dim, preferred[dim]) for dim in dims)
+    return da.core.normalize_chunks(asked, array.shape, dtype=array.dtype)  # type: ignore[no-any-return,attr-defined]
+
+
+def _coordinates(
+    layout: Layout,
+    files: Sequence[Opened],
+    only: Sequence[int] | None,
+    stored: Mapping[str, StoredArray],
+    dims: Mapping[str, tuple[str, ...]],
+) -> xr.Coordinates:
+    """Return the coordinates: labels of rows with their index, of lanes, and of fixed dims."""
+    coords: dict[str, Any] = {}
+    sizes = {
+        dim: n
+        for name, array in stored.items()
+        for dim, n in zip(dims[name], array.shape, strict=True)
+    }
+    for name in stored:
+        model = _first(name, files)
+        for at, dim in enumerate(model.spec.stacked):
+            labels = [lane[at] for lane in model.lanes]
+            coords[dim] = [int(label) for label in labels] if _numbers(labels) else labels
+    coords.update({d: list(v) for d, v in layout.dim_labels.items() if d in sizes})
+    result = xr.Coordinates(coords)
+    if layout.labels is not None and layout.index is not None:
+        labels_of = [_labels(layout, file, only) for file in files]
+        parts = layout.join(labels_of) if len(files) > 1 else labels_of
+        joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        for dim in layout.ragged_dims:
+            counts = [file.arrangement.groups.counts.get(dim, np.zeros(0, int)) for file in files]
+            sizes.setdefault(dim, int(sum(column.sum() for column in counts)))
+        index = layout.index(joined, sizes)
+        result = xr.Coordinates.from_xindex(index).merge(result.to_dataset().coords).coords
+    if len(files) > 1 and layout.along is not None:
+        lengths = [_along(layout, file) for file in files]
+        names = np.array([file.source.url for file in files], object)
+        result = result.assign(source=(layout.along, np.repeat(names, lengths)))
+    return result
+
+
+def _labels(layout: Layout, file: Opened, only: Sequence[int] | None) -> Mapping[str, Any]:
+    groups = file.arrangement.groups
+    if only is not None:
+        groups = groups.taken(only)
+    return layout.labels(groups, file.contents)  # type: ignore[misc]
+
+
+def _along(layout: Layout, file: Opened) -> int:
+    """Return the rows of one file along the dim on which files lie end to end."""
+    if layout.labels is None:
+        return file.arrangement.sizes[str(layout.along)]
+    labels = layout.labels(file.arrangement.groups, file.contents)
+    return len(next(iter(labels.values())))
+
+
+def _numbers(labels: Iterable[str]) -> bool:
+    return all(label.isdigit() for label in labels)

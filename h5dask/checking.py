@@ -1,0 +1,74 @@
+"""Run a layout's checks on values over all blocks of a Dataset, in one parallel pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from h5dask import check
+from h5dask.layout import Layout, Problem
+
+Places = Callable[[str], check.Place]
+_FAN_IN = 16
+
+
+def value_problems(
+    layout: Layout, ds: xr.Dataset, subject: str, places: Places | None = None
+) -> tuple[Problem, ...]:
+    """Return what the layout's checks find in the values, each value read once.
+
+    Parameters
+    ----------
+    layout : Layout
+        The layout whose checks run.
+    ds : Dataset
+        In the layout's analysis form; lazy variables are read block by block.
+    subject : str
+        The file, for messages.
+    places : callable, optional
+        Variable's name -> where its rows lie in the file, so that findings name its datasets.
+    """
+    setting = check.Setting(sizes={str(d): n for d, n in ds.sizes.items()}, attrs=dict(ds.attrs))
+    names, merged = [], []
+    for name, variable in ds.variables.items():
+        if variable.ndim and any(one.applies(str(name)) for one in layout.checks):
+            names.append(str(name))
+            merged.append(_findings(layout, str(name), variable, setting))
+    found: list[Problem] = []
+    for name, findings in zip(names, dask.compute(*merged), strict=True):
+        place = places(name) if places else None
+        found += check.tell(layout.checks, subject, name, findings, place)
+    for relation in layout.relations:
+        found += relation(ds, subject)
+    return tuple(found)
+
+
+def _findings(layout: Layout, name: str, variable: xr.Variable, setting: check.Setting) -> Any:
+    """Return the delayed, merged findings of one variable."""
+    values = variable.data
+    if not isinstance(values, da.Array):
+        values = da.from_array(np.asarray(values), chunks=-1)
+    rows = values.rechunk({axis: -1 for axis in range(1, values.ndim)})
+    starts = [0, *accumulate(rows.chunks[0])][:-1]
+    look = dask.delayed(check.find, pure=True)
+    parts = [
+        look(
+            layout.checks,
+            name,
+            block,
+            start,
+            setting,
+            dask_key_name=f"check-{name}-{i}-{rows.name}",
+        )
+        for i, (block, start) in enumerate(zip(rows.to_delayed().ravel(), starts, strict=True))
+    ]
+    merge = dask.delayed(check.merge, pure=True)
+    while len(parts) > 1:
+        parts = [merge(parts[at : at + _FAN_IN]) for at in range(0, len(parts), _FAN_IN)]
+    return parts[0]

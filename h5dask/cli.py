@@ -1,0 +1,269 @@
+"""The command line: one command a verb, which parses, calls and prints. No logic lives here."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import click
+
+import h5dask
+
+FINE, FOUND, FAILED = 0, 1, 2
+INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143
+"""Exit codes; the last three are those that a shell reports for SIGINT, SIGPIPE and SIGTERM."""
+
+TRACEBACK = "H5DASK_TRACEBACK"
+"""Environment variable that, set to 1, adds Python's traceback to an error's line."""
+
+
+class Verbs(click.Group):
+    """Commands that return an exit code, and whose errors are told in a clear line on stderr."""
+
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> Any:
+        """Run one command and leave with its exit code."""
+        extra["standalone_mode"] = False
+        with _plain_warnings(), _clean_end():
+            code = _exit_code(partial(super().main, args, prog_name or "h5dask", **extra))
+        sys.exit(code)
+
+
+def _exit_code(run: Callable[[], int | None]) -> int:
+    """Run and return the exit code; whatever goes wrong is told here, and nowhere else."""
+    try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        code = run() or FINE
+        sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
+    except (KeyboardInterrupt, click.Abort):
+        _tell("Interrupted")
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return FAILED
+    except BrokenPipeError:
+        _close(sys.stdout)
+        return PIPE_CLOSED
+    except Exception as error:  # noqa: BLE001 - a person at a terminal gets a line, not a traceback
+        _tell_error(error)
+        if isinstance(error, OSError):
+            _close(sys.stdout)
+        return FAILED
+    return code
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+def _tell_error(error: Exception) -> None:
+    """Tell an error raised on purpose by its own text, any other by its type and a way out."""
+    from h5dask.errors import H5daskError
+
+    wanted = os.environ.get(TRACEBACK, "") not in ("", "0")
+    if wanted:
+        _tell("".join(traceback.format_exception(error)).rstrip())
+    if isinstance(error, H5daskError):
+        _tell(f"Error: {error}")
+        return
+    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    _tell(f"Error: {text}" if wanted else f"Error: {text}; {TRACEBACK}=1 shows where")
+
+
+def _close(stream: Any) -> None:
+    """Send what is left in a stream nowhere, so that Python's own flush at exit has no complaint."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Tell warnings as lines on stderr, without the place in the source."""
+
+    def show(message: Warning | str, *where: Any, **more: Any) -> None:
+        _tell(f"Warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+@contextmanager
+def _clean_end() -> Iterator[None]:
+    """Let SIGTERM unwind as Ctrl-C does, so that temporary files and workers go."""
+
+    def leave(*_: Any) -> None:
+        sys.exit(TERMINATED)
+
+    try:
+        before = signal.signal(signal.SIGTERM, leave)
+    except ValueError:  # not in the main thread: whoever runs us there ends us in their own way
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class LayoutName(click.ParamType):
+    """The name of a layout; which there are is looked up only when it matters."""
+
+    name = "layout"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return the choices as they stand in the help."""
+        from h5dask import layouts
+
+        return f"[{'|'.join(layouts.names())}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail with those there are."""
+        from h5dask import layouts
+
+        if value not in layouts.names():
+            self.fail(f"{value!r} is not one of {', '.join(layouts.names())}", param, ctx)
+        return str(value)
+
+
+class ByteCount(click.ParamType):
+    """A number of bytes with or without a unit: 100MB, 1GiB, 5000."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number of bytes."""
+        from dask.utils import parse_bytes
+
+        try:
+            nbytes = int(parse_bytes(value))
+        except ValueError:
+            nbytes = 0
+        if nbytes < 1:
+            self.fail(f"{value!r} is no size; expected one such as 100MB", param, ctx)
+        return nbytes
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(h5dask.__version__, prog_name="h5dask")
+def main() -> None:
+    """Open, check and write HDF5 files of known layouts, in parallel.
+
+    FILE is a local path or any fsspec URL. Results go to stdout, everything else to stderr.
+
+    Exit codes: 0 fine, 1 problems found, 2 could not run, 130 interrupted.
+    """
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@main.command()
+@click.argument("file")
+@_as_json
+def info(file: str, as_json: bool) -> int:
+    """Show what FILE holds: groups, datasets, attributes, and its layout.
+
+    No value is read and no link is followed. Groups whose names differ in numbers only are shown
+    as one; --json lists every one of them.
+    """
+    from h5dask.outline import outline
+
+    told = outline(file)
+    if as_json:
+        _print_json(told.as_json())
+    else:
+        from h5dask.tree import draw
+
+        _print(draw(told))
+    return FINE
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--values", is_flag=True, help="Also read every value and judge it.")
+@click.option("--notes", is_flag=True, help="Also tell what is worth saying but no failure.")
+@click.option("--layout", type=LayoutName(), help="Judge as this layout, recognised or not.")
+@_as_json
+def validate(
+    files: tuple[str, ...], values: bool, notes: bool, layout: str | None, as_json: bool
+) -> int:
+    """Tell everything in which each FILE breaks the rules of its layout, a line a problem."""
+    from h5dask.verdicts import judge, summary
+
+    verdicts = []
+    for verdict in judge(files, layout=layout, values=values, notes=notes):
+        verdicts.append(verdict)
+        if verdict.error:
+            _tell(f"Error: {verdict.error}")
+        for line in () if as_json else verdict.lines():
+            click.echo(line)
+    if as_json:
+        _print_json({"files": [verdict.as_json() for verdict in verdicts]})
+    _tell(summary(verdicts, values=values))
+    if any(verdict.error for verdict in verdicts):
+        return FAILED
+    return FOUND if any(verdict.problems for verdict in verdicts) else FINE
+
+
+@main.command()
+@click.option(
+    "--scale",
+    type=ByteCount(),
+    default="100MB",
+    show_default=True,
+    help="Size up to which a file of each layout is generated.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Worker processes; one a core without it.")
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Keep the files in this new folder.",
+)
+@_as_json
+def demo(scale: int, workers: int | None, keep: str | None, as_json: bool) -> int:
+    """Open, validate, reduce and write back real files of every layout on a local cluster.
+
+    The real files come with the package; one of each layout is generated beside them. Every
+    result is written exactly as its input was, validated and compared. Needs disk space for
+    about eight times SCALE in the temporary folder, all of it freed at the end.
+    """
+    from h5dask.demo import run, table
+
+    stages = run(scale=scale, n_workers=workers, keep=keep, say=_tell)
+    if as_json:
+        _print_json({"files": [stage.as_json() for stage in stages]})
+    else:
+        _print(table(stages))
+    return FOUND if any(stage.problems for stage in stages) else FINE
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def _print(renderable: Any) -> None:
+    """Print a tree or table: within a terminal's width, and of whatever width elsewhere."""
+    from rich.console import Console
+
+    terminal = sys.stdout.isatty()
+    Console(width=None if terminal else 10_000, highlight=False).print(renderable)
+
+
+if __name__ == "__main__":
+    main()

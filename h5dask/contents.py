@@ -1,0 +1,240 @@
+"""What a file holds and in which form, as plain picklable records. No file is touched here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from h5dask.chunkindex import Filter
+
+UNLIMITED = -1
+"""In `ArrayForm.maxshape`: the dim may grow without bound."""
+AS_SHAPE = 0
+"""In `ArrayForm.maxshape`: the dim may not grow beyond the shape it has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayForm:
+    """How one dataset is stored, its shape, attributes and values apart."""
+
+    dtype: str
+    """numpy's name of the stored dtype ("<f4", "|b1"), "str" for variable-length text, "S5" for
+    fixed text, "vlen |u1" for variable-length bytes, else HDF5's class ("compound", ...)."""
+    type: bytes
+    """HDF5's own encoding of the on-disk type."""
+    storage: str = "contiguous"
+    """contiguous, compact, chunked, external or virtual."""
+    maxshape: tuple[int, ...] = ()
+    """A number, `UNLIMITED` or `AS_SHAPE` for each dim."""
+    chunks: tuple[int, ...] | None = None
+    """Shape of a stored chunk."""
+    filters: tuple[Filter, ...] = ()
+    """The filter pipeline, first step first."""
+    fill: bytes | None = None
+    """The fill value's bytes in the stored type, None where the file sets none."""
+    alloc_time: int = 2
+    """HDF5's space allocation time: 1 early, 2 late, 3 incremental."""
+    fill_time: int = 2
+    """HDF5's fill time: 0 at allocation, 1 never, 2 if set."""
+    attr_order: int = 0
+    """HDF5's flags of attribute creation order."""
+    times: bool = False
+    """Whether the dataset records its modification time."""
+    null: bool = False
+    """A dataset without a dataspace (HDF5's null space)."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the values are text, of variable or of fixed length."""
+        return self.dtype == "str" or self.dtype.startswith("S")
+
+    @property
+    def padding(self) -> int:
+        """How fixed text is padded: 0 ends at the first NUL, 1 NULs at the end, 2 spaces."""
+        # Byte 3 of HDF5's encoding of a string type: padding in its low half, charset above.
+        return self.type[3] & 15 if self.dtype.startswith("S") else 0
+
+    @property
+    def is_ragged_bytes(self) -> bool:
+        """Whether each value is a variable-length run of bytes, such as a picture."""
+        return self.dtype.startswith("vlen")
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether the values are numbers or bools."""
+        return self.dtype[:1] in "<>|=" and self.dtype[1:2] in "iufb"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attr:
+    """One attribute, with its on-disk type."""
+
+    name: str
+    value: Any
+    """str, int, float, bool, bytes or a numpy array; None for an empty (null) attribute."""
+    type: bytes
+    """HDF5's own encoding of the on-disk type."""
+    shape: tuple[int, ...] | None = ()
+    """Shape of the attribute's space; None for HDF5's null space."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupForm:
+    """How one group is stored."""
+
+    link_order: int = 0
+    """HDF5's flags of link creation order."""
+    attr_order: int = 0
+    """HDF5's flags of attribute creation order."""
+    members: tuple[str, ...] = ()
+    """Names of its members in order of creation, where the group tracks it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """All that a file holds but its values: paths, shapes, forms, attributes, links.
+
+    Paths carry no leading slash; the root is "". A Contents that is not `complete` left out what
+    opening doesn't need: attributes and further members of groups of one pattern.
+    """
+
+    subject: str
+    """The file's URL, for messages and for reading what was left out."""
+    fingerprint: str
+    """What identified the file's state when it was described."""
+    complete: bool = True
+    layout: str = ""
+    """Name of the layout it was read as."""
+    group: str = ""
+    """The one group that was opened, "" for the whole file."""
+    others: tuple[tuple[str, str], ...] = ()
+    """Subject and fingerprint of further files that were laid end to end with it."""
+    paths: tuple[str, ...] = ()
+    """Path of each dataset, in the order HDF5 lists them."""
+    shapes: tuple[tuple[int, ...], ...] = ()
+    """Shape of each dataset."""
+    form_of: tuple[int, ...] = ()
+    """For each dataset, which of `forms` it has."""
+    forms: tuple[ArrayForm, ...] = ()
+    """The distinct forms."""
+    mean_nbytes: Mapping[str, float] = field(default_factory=dict)
+    """Measured mean bytes of a value, for datasets of variable-length values."""
+    groups: Mapping[str, GroupForm] = field(default_factory=dict)
+    """Every group by path, in the order HDF5 lists them."""
+    attrs: Mapping[str, tuple[Attr, ...]] = field(default_factory=dict)
+    """Attributes of each object that has any, by path."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Soft, external and repeated hard links, by path: what they say. They are never followed."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_at"}
+
+    @cached_property
+    def _at(self) -> dict[str, int]:
+        return {path: i for i, path in enumerate(self.paths)}
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._at
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def position(self, path: str) -> int:
+        """Return the dataset's position in `paths`."""
+        return self._at[path]
+
+    def shape(self, path: str) -> tuple[int, ...]:
+        """Return the shape of the dataset at `path`."""
+        return self.shapes[self._at[path]]
+
+    def form(self, path: str) -> ArrayForm:
+        """Return the form of the dataset at `path`."""
+        return self.forms[self.form_of[self._at[path]]]
+
+    def attr(self, path: str, name: str, default: Any = None) -> Any:
+        """Return the value of an attribute, or `default`."""
+        for attr in self.attrs.get(path, ()):
+            if attr.name == name:
+                return attr.value
+        return default
+
+    def only(self, positions: Sequence[int]) -> Contents:
+        """Return these contents with only some of the datasets."""
+        return replace(
+            self,
+            paths=tuple(self.paths[i] for i in positions),
+            shapes=tuple(self.shapes[i] for i in positions),
+            form_of=tuple(self.form_of[i] for i in positions),
+        )
+
+    def positions_in(self, group: str) -> list[int]:
+        """Return the positions of the datasets that lie in a group."""
+        return [i for i, path in enumerate(self.paths) if path.startswith(group + "/")]
+
+    def within(self, group: str) -> Contents:
+        """Return these contents without the group's siblings, and what lies in them."""
+        if not group:
+            return self
+        beside = group.rpartition("/")[0] + "/" if "/" in group else ""
+        inside = (group, group + "/")
+
+        def stays(path: str) -> bool:
+            kept = path == inside[0] or path.startswith(inside[1])
+            return kept or not path or not path.startswith(beside)
+
+        part = self.only(self.positions_in(group))
+        return replace(
+            part,
+            group=group,
+            groups={path: form for path, form in self.groups.items() if stays(path)},
+            attrs={path: attrs for path, attrs in self.attrs.items() if stays(path)},
+            links={path: link for path, link in self.links.items() if stays(path)},
+        )
+
+    def joined(self, others: Sequence[Contents]) -> Contents:
+        """Return this form, with what only the others hold added to it."""
+        paths, shapes, ids = list(self.paths), list(self.shapes), list(self.form_of)
+        forms = {form: i for i, form in enumerate(self.forms)}
+        groups, attrs = dict(self.groups), dict(self.attrs)
+        held = set(paths)
+        for other in others:
+            for path, shape, of in zip(other.paths, other.shapes, other.form_of, strict=True):
+                if path not in held:
+                    held.add(path)
+                    paths.append(path)
+                    shapes.append(shape)
+                    ids.append(forms.setdefault(other.forms[of], len(forms)))
+            groups = {**other.groups, **groups}
+            attrs = {**other.attrs, **attrs}
+        return replace(
+            self,
+            complete=self.complete and all(other.complete for other in others),
+            others=(*self.others, *((other.subject, other.fingerprint) for other in others)),
+            paths=tuple(paths),
+            shapes=tuple(shapes),
+            form_of=tuple(ids),
+            forms=tuple(forms),
+            groups=groups,
+            attrs=attrs,
+        )
+
+
+def readable_dtype(dtype: np.dtype[Any]) -> str:
+    """Return the name that `ArrayForm.dtype` uses for a dtype as h5py reports it."""
+    metadata = dtype.metadata or {}
+    base = metadata.get("vlen")
+    if base is str or base is bytes:
+        return "str"
+    if base is not None:
+        return f"vlen {np.dtype(base).str}"
+    if "ref" in metadata:
+        return "reference"
+    if dtype.kind == "S":
+        return f"S{dtype.itemsize}"
+    if dtype.kind == "V":
+        return "compound" if dtype.names else ("array" if dtype.subdtype else "opaque")
+    return dtype.str if dtype.kind in "iufbc" else "other"

@@ -1,0 +1,1 @@
+"""Compiled loops over numpy blocks: pure, without the GIL, knowing neither files nor layouts."""

@@ -1,0 +1,192 @@
+"""Structures as labels of sequences: numbers, axes and grids of samples, noise and temperature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from h5dask.check.attributes import int_of, is_true, text_of
+from h5dask.contents import Contents
+from h5dask.errors import LayoutError
+from h5dask.grouping import Groups, Shape
+from h5dask.layout import Labels, parse
+from h5dask.layouts import _rows
+from h5dask.layouts._rows import Ints
+
+AXES = ("sample", "noise", "temperature")
+GROUP = "structure_{structure:d}"
+SEQUENCES = f"{GROUP}/sequences"
+FLAT = "sequences"
+"""Where the oldest form keeps all structures in one array; its group has the key ""."""
+_BY_RANK = {2: AXES[:1], 3: AXES[:2], 4: AXES}
+
+
+def path_of(key: str) -> str:
+    """Return the path of a structure's group; the root for the flat form."""
+    return f"structure_{key}" if key else ""
+
+
+def axes_of(key: str, rank: int, found: Contents | None) -> tuple[str, ...]:
+    """Return what the leading axes of a group's `sequences` are.
+
+    Rank 3 is (sample, noise, length), or (sample, temperature, length) in files whose encodings
+    were averaged over noise and which count temperatures.
+    """
+    if not key:
+        return ("structure", *_BY_RANK[rank][:-1])
+    if rank == 3 and found is not None:
+        path = path_of(key)
+        averaged = text_of(found.attr("", "schema_version")) == "sampling_averaged_v1"
+        if (averaged or is_true(found.attr(path, "averaged_encodings"))) and (
+            found.attr(path, "num_temperatures") is not None
+        ):
+            return AXES[0], AXES[2]
+    return _BY_RANK[rank]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The structures of a file, one row each, as columns."""
+
+    key: tuple[str, ...]
+    """Key of the group that holds it; "" for each structure of the flat form."""
+    number: Ints
+    """By which it is labelled."""
+    sizes: Mapping[str, Ints]
+    """Size of its grid along each of `AXES`."""
+    length: Ints
+    """Residues of each of its sequences."""
+
+    @property
+    def sequences(self) -> Ints:
+        """How many sequences each structure has."""
+        return self.sizes["sample"] * self.sizes["noise"] * self.sizes["temperature"]
+
+
+def table(keys: Sequence[str], shapes: Sequence[Shape], found: Contents | None) -> Table:
+    """Return the structures that groups of these shapes of `sequences` hold."""
+    _refuse_many(shapes, found)
+    columns: dict[str, list[int]] = {axis: [] for axis in (*AXES, "structure", "length")}
+    for key, shape in zip(keys, shapes, strict=True):
+        sizes = dict(zip(axes_of(key, len(shape), found), shape, strict=False))
+        for axis in (*AXES, "structure"):
+            columns[axis].append(sizes.get(axis, 1))
+        columns["length"].append(shape[-1])
+    counts = np.array(columns.pop("structure"), np.int64)
+    repeated = {axis: np.repeat(np.array(c, np.int64), counts) for axis, c in columns.items()}
+    held = tuple(key for key, n in zip(keys, counts.tolist(), strict=True) for _ in range(n))
+    return Table(held, _numbers(held, found), repeated, repeated.pop("length"))
+
+
+def _refuse_many(shapes: Sequence[Shape], found: Contents | None) -> None:
+    """Refuse what a file may declare but nobody can hold labels for."""
+    n_sequences = sum(math.prod(shape[:-1]) for shape in shapes)
+    largest = max((max(shape) for shape in shapes), default=0)
+    if max(n_sequences, largest) > _rows.MAX_ROWS:
+        raise LayoutError(
+            f"{_rows.subject_of(found)}: found {n_sequences!r} sequences, and axes of up to "
+            f"{largest!r}; labels are held for at most {_rows.MAX_ROWS!r} of each"
+        )
+
+
+def _numbers(keys: Sequence[str], found: Contents | None) -> Ints:
+    """Return the number of each structure: `structure_index`, else that of its group's name.
+
+    Where these aren't distinct the names decide, and where those aren't either, the order.
+    """
+    place = np.arange(len(keys))
+    named = np.array([int(k) if k else i for i, k in enumerate(keys)], object)
+    said = named.copy()
+    for i, key in enumerate(keys):
+        index = int_of(found.attr(path_of(key), "structure_index")) if key and found else None
+        if index is not None and index >= 0:
+            said[i] = index
+    for numbers in (said, named):
+        values = numbers.tolist()
+        if len(set(values)) == len(values) and max(values, default=0) < 2**63:
+            return np.array(values, np.int64)
+    return place
+
+
+def unlike_shapes(groups: Groups) -> Iterator[tuple[str, str, Shape, Shape]]:
+    """Yield each dataset whose shape isn't that of its group's `sequences`: what it should be."""
+    sequences = groups.shapes.get("sequences", ())
+    for name, cut in (("logits", None), ("pseudo_perplexity", -1)):
+        for (key,), shape, model in zip(
+            groups.keys, groups.shapes.get(name, ()), sequences, strict=False
+        ):
+            if shape is None or model is None:
+                continue
+            wanted = model[:cut] if cut else (*model, shape[-1])
+            if shape != wanted:
+                yield key, name, shape, wanted
+
+
+def labels(groups: Groups, found: Contents) -> Labels:
+    """Return structure, sample, noise, temperature and length of each sequence."""
+    shapes = groups.shapes.get("sequences", ())
+    whole = [shape for shape in shapes if shape is not None]
+    keys = groups.key_column("structure")
+    unlike = [f"/{path_of(k)}/{name} has shape {s!r}" for k, name, s, _ in unlike_shapes(groups)]
+    if unlike or len(whole) != len(keys):
+        lacking = [path_of(k) for k, s in zip(keys, shapes, strict=False) if s is None]
+        told = [*unlike, *(f"/{path} has no sequences" for path in lacking)] or ["no sequences"]
+        raise LayoutError(
+            f"{found.subject}: {'; '.join(told[:5])}; expected arrays of the shape of each group's "
+            "sequences; open the other groups one at a time with group=..."
+        )
+    held = table(keys, whole, found)
+    counts = held.sequences
+    within = _rows.within(counts)
+    sizes = {axis: np.repeat(size, counts) for axis, size in held.sizes.items()}
+    wide = np.int32 if held.number.max(initial=0) <= _rows.MAX_ROWS else np.int64
+    columns = {
+        "structure": np.repeat(held.number.astype(wide), counts),
+        "sample": (within // (sizes["noise"] * sizes["temperature"])).astype(np.int32),
+        "noise": (within // sizes["temperature"] % sizes["noise"]).astype(np.int32),
+        "temperature": (within % sizes["temperature"]).astype(np.int32),
+        "row_size": np.repeat(held.length.astype(np.int32), counts),
+    }
+    ids = [text_of(found.attr(path_of(key), "structure_id")) if key else None for key in held.key]
+    if any(name is not None for name in ids):
+        columns["structure_id"] = np.repeat(_rows.column([name or "" for name in ids]), counts)
+    return columns
+
+
+def form(found: Contents | None) -> Table:
+    """Return the structures of the form that a Dataset came in, in the order of its labels."""
+    shapes: dict[str, Shape] = {}
+    for path in found.paths if found is not None else ():
+        keys = {"structure": ""} if path == FLAT else parse(SEQUENCES, path)
+        if keys is not None and found is not None and 2 <= len(found.shape(path)) <= 4:
+            shapes[keys["structure"]] = found.shape(path)
+    ordered = sorted(shapes, key=lambda key: int(key) if key else -1)
+    return table(ordered, [shapes[key] for key in ordered], found)
+
+
+def join(parts: Sequence[Labels]) -> Sequence[Labels]:
+    """Renumber the structures where two files number them alike.
+
+    The old number stays as `source_structure`. A `structure_id` that only some files have is
+    empty for the others.
+    """
+    numbers = [_rows.numbers(p, "structure", _rows.length(p, ("structure",), None)) for p in parts]
+    distinct = [np.unique(column) for column in numbers]
+    joined = [dict(part) for part in parts]
+    if any("structure_id" in part for part in parts):
+        for part, column in zip(joined, numbers, strict=True):
+            part.setdefault("structure_id", _rows.column([""] * len(column)))
+    if len(np.unique(np.concatenate(distinct))) == sum(map(len, distinct)) if parts else True:
+        return joined
+    start = 0
+    for part, column in zip(joined, numbers, strict=True):
+        known, first, code = np.unique(column, return_index=True, return_inverse=True)
+        rank = np.empty(len(known), np.int64)
+        rank[np.argsort(first)] = np.arange(len(known))
+        part["source_structure"] = column.astype(np.int32)
+        part["structure"] = (rank[code] + start).astype(np.int32)
+        start += len(known)
+    return joined

@@ -1,0 +1,317 @@
+"""Open, identify and validate files of any layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import xarray as xr
+
+from h5dask import layouts
+from h5dask.assembly import Chunks, Opened, assemble
+from h5dask.check.structure import place_in, problems
+from h5dask.checking import value_problems
+from h5dask.contents import Contents
+from h5dask.errors import LayoutError, NotFound, Refused
+from h5dask.grouping import arrange
+from h5dask.joining import warn_left_out
+from h5dask.layout import Layout, Problem, fill, placeholders
+from h5dask.storage.describe import families
+from h5dask.storage.indexcache import described
+from h5dask.storage.remote import Source, UrlPath, expand
+
+Options = Mapping[str, Any] | None
+MOST_NODES = 10_000
+"""Nodes of a DataTree; a file with more groups opens as one Dataset."""
+
+
+def open_dataset(
+    urlpath: UrlPath | Iterable[UrlPath],
+    *,
+    layout: str | None = None,
+    chunks: Chunks = "auto",
+    group: str | None = None,
+    drop_variables: str | Iterable[str] | None = None,
+    storage_options: Options = None,
+) -> xr.Dataset:
+    """Open one or several files as one labelled, lazy Dataset.
+
+    Parameters
+    ----------
+    urlpath : str, path, file object, or list of them
+        Local path, fsspec URL, open binary file, list, or glob. Several files lie end to end
+        along the layout's dim, and each row keeps the file it came from in `source`.
+    layout : str, optional
+        Name of the layout; recognised from the file without it.
+    chunks : "auto", {}, None, int or mapping, default "auto"
+        "auto": blocks of about `h5dask.block-size` (16 MiB); {}: stored chunks; None: lazily
+        indexed, without dask; a number or mapping: yours.
+    group : str, optional
+        One group only, such as "scenarios/base" or "structure_3".
+    drop_variables : str or iterable of str, optional
+        Variables to leave out.
+    storage_options : mapping, optional
+        Options of the fsspec filesystem.
+
+    Returns
+    -------
+    Dataset
+        In the layout's analysis form. Nothing is read but metadata. A task that reads a block
+        takes the block's bytes, and for compressed chunks 4 MiB more.
+
+    Raises
+    ------
+    NotFound, AccessDenied, CorruptInput
+        The file isn't there, can't be read, or isn't HDF5.
+    LayoutError
+        No layout fits, several do, or what the file holds can't be one Dataset: everything that
+        stands in the way is named.
+
+    Examples
+    --------
+    >>> import h5dask
+    >>> from h5dask.testing import example_file
+    >>> path = example_file("ann")
+    >>> ds = h5dask.open_dataset(path)
+    >>> ds.train.dims
+    ('vector', 'feature')
+    >>> ds.attrs["distance"]
+    'euclidean'
+    """
+    sources = expand(urlpath, storage_options)
+    chosen, files = _opened(sources, layout, group)
+    dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
+    for further in files[1:]:
+        warn_left_out(further.source.url, further.arrangement.unknown)
+    return assemble(chosen, files, chunks=chunks, drop=dropped)
+
+
+def open_datatree(
+    urlpath: UrlPath,
+    *,
+    layout: str | None = None,
+    chunks: Chunks = "auto",
+    drop_variables: str | Iterable[str] | None = None,
+    storage_options: Options = None,
+) -> xr.DataTree:
+    """Open one file as a tree: a node per scenario and branch, or per structure.
+
+    Parameters
+    ----------
+    urlpath, layout, chunks, drop_variables, storage_options
+        As in `open_dataset`.
+
+    Returns
+    -------
+    DataTree
+        Nodes are siblings with the same dim names and may differ in length and width. A layout
+        without groups has all its variables at the root.
+
+    Raises
+    ------
+    Refused
+        The file has more than 10,000 groups.
+    LayoutError
+        As in `open_dataset`.
+
+    Examples
+    --------
+    >>> import h5dask
+    >>> from h5dask.testing import example_file
+    >>> tree = h5dask.open_datatree(example_file("proteins"))
+    >>> sorted(tree.children)[0]
+    'structure_0'
+    """
+    nodes = open_groups(
+        urlpath,
+        layout=layout,
+        chunks=chunks,
+        drop_variables=drop_variables,
+        storage_options=storage_options,
+    )
+    return xr.DataTree.from_dict(nodes)
+
+
+def open_groups(
+    urlpath: UrlPath,
+    *,
+    layout: str | None = None,
+    chunks: Chunks = "auto",
+    drop_variables: str | Iterable[str] | None = None,
+    storage_options: Options = None,
+) -> dict[str, xr.Dataset]:
+    """Return the nodes of `open_datatree` by path."""
+    [source] = expand(urlpath, storage_options)
+    chosen, contents, index = _described(source, layout)
+    dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
+    whole = arrange(chosen, contents)
+    if not chosen.group_keys:
+        _refuse(source, whole.misfits)
+        opened = Opened(source=source, contents=contents, index=index, arrangement=whole)
+        return {"/": assemble(chosen, [opened], chunks=chunks, drop=dropped)}
+    keys = whole.groups.keys
+    if len(keys) > MOST_NODES:
+        raise Refused(
+            f"{source.url}: {len(keys):,} groups, at most {MOST_NODES:,} become a tree; "
+            "open_dataset opens them end to end"
+        )
+    nodes = {}
+    for group in range(len(keys)):
+        held = {p for v in whole.variables for lane in v.paths for p in lane[group : group + 1]}
+        inside = [contents.position(path) for path in held if path is not None]
+        part, where = contents.only(sorted(inside)), index.only(sorted(inside))
+        arrangement = arrange(chosen, part)
+        _refuse(source, arrangement.misfits)
+        at = [i for i, key in enumerate(arrangement.groups.keys) if key == keys[group]]
+        opened = Opened(source=source, contents=part, index=where, arrangement=arrangement)
+        node = assemble(chosen, [opened], chunks=chunks, drop=dropped, only=at)
+        if any(node.sizes.get(dim) for dim in chosen.ragged_dims):
+            nodes[_node(chosen, whole.groups.keyed(group))] = node
+    return nodes
+
+
+def _node(layout: Layout, keys: Mapping[str, str]) -> str:
+    """Return the name of a group's node: its folder's name, and its other keys."""
+    first, *rest = [value for value in keys.values() if value] or [""]
+    folder = next(p for spec in layout.arrays for p in spec.paths if placeholders(p))
+    part = next(part for part in folder.split("/") if "{" in part)
+    return ".".join([fill(part, keys) if first else "", *rest]) or "/"
+
+
+def identify(urlpath: UrlPath, *, storage_options: Options = None) -> str:
+    """Return the name of the layout that a file has.
+
+    Parameters
+    ----------
+    urlpath, storage_options
+        As in `open_dataset`; one file.
+
+    Raises
+    ------
+    LayoutError
+        No layout fits, or several do.
+
+    Examples
+    --------
+    >>> import h5dask
+    >>> from h5dask.testing import example_file
+    >>> h5dask.identify(example_file("episodes"))
+    'episodes'
+    """
+    [source] = expand(urlpath, storage_options)
+    return _described(source, None)[0].name
+
+
+def validate(
+    urlpath: UrlPath,
+    *,
+    layout: str | None = None,
+    values: bool = False,
+    notes: bool = False,
+    storage_options: Options = None,
+) -> tuple[Problem, ...]:
+    """Return everything that breaks a rule of the layout's document or consumer.
+
+    Parameters
+    ----------
+    urlpath, layout, storage_options
+        As in `open_dataset`; one file.
+    values : bool, default False
+        Also read every value and judge it.
+    notes : bool, default False
+        Also return what is worth saying but no failure.
+
+    Returns
+    -------
+    tuple of Problem
+        Empty where the file is fine.
+
+    Examples
+    --------
+    >>> import h5dask
+    >>> from h5dask.testing import example_file
+    >>> h5dask.validate(example_file("ann"), values=True)
+    ()
+    """
+    [source] = expand(urlpath, storage_options)
+    contents, index = described(source)
+    chosen = _choose(contents, layout)
+    found = list(problems(chosen, contents, nbytes=source.nbytes))
+    if values:
+        arrangement = arrange(chosen, contents)
+        if not arrangement.misfits:
+            opened = Opened(source=source, contents=contents, index=index, arrangement=arrangement)
+            dataset = assemble(chosen, [opened], chunks="auto")
+            places = partial(place_in, contents, arrangement)
+            found += value_problems(chosen, dataset, source.url, places)
+    return tuple(dict.fromkeys(p for p in found if notes or p.level == "problem"))
+
+
+def _opened(
+    sources: Iterable[Source], layout: str | None, group: str | None
+) -> tuple[Layout, list[Opened]]:
+    """Describe every file; all must have one layout and fit it."""
+    files: list[Opened] = []
+    chosen: Layout | None = None
+    for source in sources:
+        mine, contents, index = _described(source, layout)
+        if chosen is not None and mine.name != chosen.name:
+            raise LayoutError(
+                f"{source.url}: has the layout {mine.name}, {files[0].source.url} has "
+                f"{chosen.name}; only files of one layout lie end to end"
+            )
+        chosen = mine
+        if files and chosen.along is None:
+            raise LayoutError(
+                f"{source.url}: several {chosen.name} files can't open as one: {chosen.apart}"
+            )
+        if group is not None:
+            contents, index = _in_group(source, contents, index, group)
+        arrangement = arrange(chosen, contents)
+        _refuse(source, arrangement.misfits)
+        files.append(Opened(source=source, contents=contents, index=index, arrangement=arrangement))
+    assert chosen is not None
+    return chosen, files
+
+
+def _refuse(source: Source, misfits: Iterable[Problem]) -> None:
+    lines = [str(problem) for problem in dict.fromkeys(misfits)]
+    if lines:
+        raise LayoutError("\n".join(lines))
+
+
+def _described(source: Source, layout: str | None) -> tuple[Layout, Contents, Any]:
+    """Describe one file as far as opening needs it, and choose its layout."""
+    contents, index = described(source, families(layouts.all_layouts()))
+    chosen = _choose(contents, layout)
+    return chosen, replace(contents, layout=chosen.name), index
+
+
+def _choose(contents: Contents, layout: str | None) -> Layout:
+    if layout is not None:
+        return layouts.get(layout)
+    fitting = layouts.fitting(contents)
+    if len(fitting) == 1:
+        return fitting[0]
+    held = ", ".join([*contents.paths, *(g for g in contents.groups if g)][:8]) or "nothing"
+    if not fitting:
+        raise LayoutError(
+            f"{contents.subject}: no layout is recognised (the file holds {held}); expected one "
+            f"of {', '.join(layouts.names())}; name it with layout= if it is one of them"
+        )
+    names = " and ".join(one.name for one in fitting)
+    raise LayoutError(
+        f"{contents.subject}: fits {names} (the file holds {held}); name one with layout="
+    )
+
+
+def _in_group(source: Source, contents: Contents, index: Any, group: str) -> tuple[Contents, Any]:
+    """Return only what lies in one group, with the index to match."""
+    name = group.strip("/")
+    inside = contents.positions_in(name)
+    if not inside:
+        names = [g for g in contents.groups if g][:20]
+        raise NotFound(f"{source.url}: no group {group!r}; the groups are {', '.join(names)}")
+    return contents.within(name), index.only(inside)

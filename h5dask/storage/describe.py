@@ -1,0 +1,477 @@
+"""An HDF5 file -> what it holds and where its bytes lie, in one metadata pass by HDF5's library.
+
+Links are recorded and never followed; no value is read but attributes, compact datasets and a
+few texts that are measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
+
+from h5dask.chunkindex import (
+    CHUNKED,
+    INLINE,
+    LIBRARY,
+    NOTHING,
+    ChunkIndex,
+    FileIndex,
+    Filter,
+)
+from h5dask.contents import (
+    AS_SHAPE,
+    UNLIMITED,
+    ArrayForm,
+    Attr,
+    Contents,
+    GroupForm,
+    readable_dtype,
+)
+from h5dask.errors import CorruptInput, Refused
+from h5dask.layout import Layout, compiled
+from h5dask.storage import codec
+
+MAX_OBJECTS = 4_000_000
+"""Groups and datasets of one file; more is refused."""
+MAX_DEPTH = 64
+"""Levels of groups; more is refused."""
+MAX_CHUNKS = 20_000_000
+"""Allocated chunks of one dataset; more is refused."""
+_MEASURED_ROWS = 32
+
+_STORAGE = {h5d.COMPACT: "compact", h5d.CONTIGUOUS: "contiguous", h5d.CHUNKED: "chunked"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Groups of one pattern, which may number in the many thousands, and what opening needs."""
+
+    pattern: Any
+    """Compiled pattern of the groups' names."""
+    members: tuple[str, ...]
+    """Names of the datasets that such a group may hold."""
+    attrs: tuple[str, ...]
+    """Names of the attributes that opening needs."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    """What one metadata pass collects."""
+
+    subject: str
+    families: tuple[Family, ...]
+    heap_base: int
+    paths: list[str] = field(default_factory=list)
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    form_of: list[int] = field(default_factory=list)
+    forms: dict[ArrayForm, int] = field(default_factory=dict)
+    mean_nbytes: dict[str, float] = field(default_factory=dict)
+    groups: dict[str, GroupForm] = field(default_factory=dict)
+    attrs: dict[str, tuple[Attr, ...]] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    offsets: list[int] = field(default_factory=list)
+    chunked: dict[int, ChunkIndex] = field(default_factory=dict)
+    inline: dict[int, bytes] = field(default_factory=dict)
+    seen: dict[int, str] = field(default_factory=dict)
+    types: dict[bytes, str] = field(default_factory=dict)
+    complete: bool = True
+
+    def add(self, path: str, shape: tuple[int, ...], form: ArrayForm, offset: int) -> int:
+        """Record a dataset and return its position."""
+        self.paths.append(path)
+        self.shapes.append(shape)
+        self.form_of.append(self.forms.setdefault(form, len(self.forms)))
+        self.offsets.append(offset)
+        if len(self.paths) + len(self.groups) > MAX_OBJECTS:
+            raise Refused(
+                f"{self.subject}: more than {MAX_OBJECTS:,} groups and datasets; split the file"
+            )
+        return len(self.paths) - 1
+
+
+def describe(
+    file: str | BinaryIO, *, subject: str, fingerprint: str, families: Iterable[Family] = ()
+) -> tuple[Contents, FileIndex]:
+    """Return what an HDF5 file holds and where its bytes lie.
+
+    Parameters
+    ----------
+    file : str or binary file
+        A local path, or a file object over bytes that are in memory already.
+    subject, fingerprint : str
+        The file's name for messages, and its state.
+    families : iterable of Family
+        Groups that are described by their known members only. Without any, all is described.
+
+    Returns
+    -------
+    contents : Contents
+        Paths, shapes, forms, attributes, links.
+    index : FileIndex
+        Byte ranges.
+
+    Raises
+    ------
+    CorruptInput
+        The file isn't HDF5, or its metadata is damaged.
+    Refused
+        The file exceeds a limit on objects, depth or chunks.
+    """
+    try:
+        with h5py.File(file, "r", locking=False) as opened:
+            sizes = opened.id.get_create_plist().get_sizes()
+            base = opened.id.get_create_plist().get_userblock() if sizes == (8, 8) else -1
+            walk = _Walk(subject, tuple(families), base)
+            _walk(opened.id, walk)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, (Refused, CorruptInput)):
+            raise
+        raise CorruptInput(_unreadable(subject, error)) from None
+    contents = Contents(
+        subject=subject,
+        fingerprint=fingerprint,
+        complete=walk.complete,
+        paths=tuple(walk.paths),
+        shapes=tuple(walk.shapes),
+        form_of=tuple(walk.form_of),
+        forms=tuple(walk.forms),
+        mean_nbytes=walk.mean_nbytes,
+        groups=walk.groups,
+        attrs=walk.attrs,
+        links=walk.links,
+    )
+    offsets = np.array(walk.offsets, np.int64)
+    return contents, FileIndex(offsets, walk.chunked, walk.inline, walk.heap_base)
+
+
+def _unreadable(subject: str, error: Exception) -> str:
+    text = str(error)
+    if "signature not found" in text:
+        return f"{subject}: not an HDF5 file (no HDF5 signature); check the path and the download"
+    if "truncated" in text:
+        return f"{subject}: truncated HDF5 file ({text}); copy or download it again"
+    return f"{subject}: HDF5 can't read its structure ({text}); copy or download it again"
+
+
+def _walk(root: Any, walk: _Walk) -> None:
+    """Visit every object once, without recursion; links are only recorded."""
+    top = h5g.open(root, b"/")
+    walk.seen[h5o.get_info(top).addr] = ""
+    stack: list[tuple[str, Any]] = [("", top)]
+    while stack:
+        path, group = stack.pop()
+        if path.count("/") >= MAX_DEPTH:
+            raise Refused(f"{walk.subject}: /{path} lies more than {MAX_DEPTH} groups deep")
+        names = _describe_group(path, group, walk)
+        inner = []
+        for name in names:
+            child = f"{path}/{name}" if path else name
+            info = group.links.get_info(name.encode())
+            if info.type != h5l.TYPE_HARD:
+                walk.links[child] = _target(group, name, info.type)
+                continue
+            if info.u in walk.seen:
+                walk.links[child] = f"hard:/{walk.seen[info.u]}"
+                continue
+            walk.seen[info.u] = child
+            family = _family_of(walk, child)
+            if family is not None:
+                walk.complete = False
+                _describe_member(child, h5g.open(group, name.encode()), family, walk)
+                continue
+            opened = h5o.open(group, name.encode())
+            if isinstance(opened, h5g.GroupID):
+                inner.append((child, opened))
+            elif isinstance(opened, h5d.DatasetID):
+                _describe_dataset(child, opened, walk)
+            else:
+                walk.links[child] = "type:"
+        stack.extend(reversed(inner))
+
+
+def _target(group: Any, name: str, kind: int) -> str:
+    value = group.links.get_val(name.encode())
+    if kind == h5l.TYPE_SOFT:
+        return f"soft:{value.decode(errors='replace')}"
+    if kind == h5l.TYPE_EXTERNAL:
+        return "external:" + ":".join(part.decode(errors="replace") for part in value)
+    return "user-defined:"
+
+
+def _describe_group(path: str, group: Any, walk: _Walk) -> list[str]:
+    """Record a group and return its members' names in the order to visit them."""
+    created = group.get_create_plist() if path else None
+    link_order = created.get_link_creation_order() if created else _root_order(group)
+    names = [name.decode() for name in _members(group, link_order)]
+    walk.groups[path] = GroupForm(
+        link_order=link_order,
+        attr_order=created.get_attr_creation_order() if created else link_order,
+        members=tuple(names) if link_order else (),
+    )
+    _keep_attrs(path, group, walk)
+    return names
+
+
+def _root_order(group: Any) -> int:
+    return int(h5py.h5i.get_file_id(group).get_create_plist().get_link_creation_order())
+
+
+def _members(group: Any, link_order: int) -> list[bytes]:
+    names: list[bytes] = []
+    by = h5py.h5.INDEX_CRT_ORDER if link_order else h5py.h5.INDEX_NAME
+    group.links.iterate(names.append, idx_type=by, order=h5py.h5.ITER_INC)
+    return names
+
+
+def _keep_attrs(path: str, loc: Any, walk: _Walk) -> None:
+    if not h5a.get_num_attrs(loc):
+        return
+    found = []
+    for name in _attr_names(loc):
+        attr = h5a.open(loc, name)
+        if h5py.check_ref_dtype(attr.dtype) is not None:
+            walk.links[f"{path}@{name.decode()}"] = "reference:"
+            continue
+        found.append(_read_attr(name.decode(), attr))
+    walk.attrs[path] = tuple(found)
+
+
+def _attr_names(loc: Any) -> list[bytes]:
+    names: list[bytes] = []
+    h5a.iterate(loc, names.append)
+    return names
+
+
+def _read_attr(name: str, attr: Any) -> Attr:
+    kind = attr.get_type()
+    if attr.get_space().get_simple_extent_type() == h5s.NULL:
+        return Attr(name=name, value=None, type=kind.encode(), shape=None)
+    values = np.empty(attr.shape, attr.dtype)
+    attr.read(values)
+    return Attr(name=name, value=_plain(values), type=kind.encode(), shape=attr.shape)
+
+
+def _plain(values: np.ndarray[Any, Any]) -> Any:
+    """Return an attribute's values as str, int, bool, numpy scalar or array."""
+    if values.dtype.kind == "O":
+        text = [_text(value) for value in values.ravel()]
+        if values.shape == ():
+            return text[0]
+        out = np.empty(values.shape, object)
+        out.ravel()[:] = text
+        return out
+    if values.shape == ():
+        return values.item() if values.dtype.kind in "iub" else values[()]
+    return values
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+
+
+def _family_of(walk: _Walk, path: str) -> Family | None:
+    for family in walk.families:
+        if family.pattern.fullmatch(path):
+            return family
+    return None
+
+
+def _describe_member(path: str, group: Any, family: Family, walk: _Walk) -> None:
+    """Describe one group of a family by its known members only."""
+    walk.groups[path] = _PLAIN_GROUP
+    kept = [
+        _read_attr(name, h5a.open(group, name.encode()))
+        for name in family.attrs
+        if h5a.exists(group, name.encode())
+    ]
+    if kept:
+        walk.attrs[path] = tuple(kept)
+    for name in family.members:
+        raw = name.encode()
+        if not group.links.exists(raw):
+            continue
+        info = group.links.get_info(raw)
+        if info.type != h5l.TYPE_HARD:
+            walk.links[f"{path}/{name}"] = _target(group, name, info.type)
+            continue
+        _describe_contiguous(f"{path}/{name}", h5d.open(group, raw), walk)
+
+
+_PLAIN_GROUP = GroupForm()
+
+
+def _describe_contiguous(path: str, dataset: Any, walk: _Walk) -> None:
+    """Describe a dataset that is expected to be contiguous, without its creation properties."""
+    offset = dataset.get_offset()
+    if offset is None:
+        _describe_dataset(path, dataset, walk)
+        return
+    kind = dataset.get_type().encode()
+    dtype = walk.types.get(kind)
+    if dtype is None:
+        if not _is_plain(dataset.get_type()):
+            _describe_dataset(path, dataset, walk)
+            return
+        dtype = walk.types[kind] = _dtype_name(dataset.get_type())
+    form = ArrayForm(dtype=dtype, type=kind, maxshape=(AS_SHAPE,) * dataset.rank)
+    walk.add(path, dataset.shape, form, offset)
+
+
+def _dtype_name(kind: Any) -> str:
+    try:
+        return readable_dtype(kind.dtype)
+    except TypeError:
+        return "other"
+
+
+def _describe_dataset(path: str, dataset: Any, walk: _Walk) -> None:
+    """Record one dataset: shape, form, attributes and where its bytes lie."""
+    form, shape = _form(dataset)
+    offset, chunked, inline = _locate(path, dataset, shape, form, walk)
+    position = walk.add(path, shape, form, offset)
+    if chunked is not None:
+        walk.chunked[position] = chunked
+    if inline is not None:
+        walk.inline[position] = inline
+    if (form.dtype == "str" or form.is_ragged_bytes) and math.prod(shape):
+        walk.mean_nbytes[path] = _measure(dataset, shape)
+    _keep_attrs(path, dataset, walk)
+
+
+def _form(dataset: Any) -> tuple[ArrayForm, tuple[int, ...]]:
+    space, kind, created = dataset.get_space(), dataset.get_type(), dataset.get_create_plist()
+    null = space.get_simple_extent_type() == h5s.NULL
+    shape = () if null else space.get_simple_extent_dims()
+    limits = () if null else space.get_simple_extent_dims(True)
+    maxshape = tuple(
+        UNLIMITED if m == h5s.UNLIMITED else AS_SHAPE if m == n else m
+        for n, m in zip(shape, limits, strict=True)
+    )
+    storage = _STORAGE.get(created.get_layout(), "virtual")
+    if storage == "contiguous" and created.get_external_count():
+        storage = "external"
+    form = ArrayForm(
+        dtype=_dtype_name(kind),
+        type=kind.encode(),
+        storage=storage,
+        maxshape=maxshape,
+        chunks=created.get_chunk() if storage == "chunked" else None,
+        filters=tuple(_filters(created)),
+        fill=_fill(created, kind),
+        alloc_time=created.get_alloc_time(),
+        fill_time=created.get_fill_time(),
+        attr_order=created.get_attr_creation_order(),
+        times=bool(created.get_obj_track_times()),
+        null=null,
+    )
+    return form, shape
+
+
+def _filters(created: Any) -> Iterator[Filter]:
+    for i in range(created.get_nfilters()):
+        number, flags, values, name = created.get_filter(i)
+        yield Filter(number, flags, tuple(values), name.decode(errors="replace"))
+
+
+def _fill(created: Any, kind: Any) -> bytes | None:
+    """Return the bytes of a fill value that the file sets, in the stored byte order."""
+    if created.fill_value_defined() != h5d.FILL_VALUE_USER_DEFINED:
+        return None
+    try:
+        value = np.zeros((), kind.dtype)
+        if value.dtype.hasobject:
+            return None
+        created.get_fill_value(value)
+    except TypeError:
+        return None
+    return value.tobytes()
+
+
+def _locate(
+    path: str, dataset: Any, shape: tuple[int, ...], form: ArrayForm, walk: _Walk
+) -> tuple[int, ChunkIndex | None, bytes | None]:
+    """Return where a dataset's bytes lie: its offset or code, its chunks, its inline values."""
+    if form.null or not math.prod(shape):
+        return NOTHING, None, None
+    by_ranges = form.dtype.startswith("S") or (form.is_numeric and _is_plain(dataset.get_type()))
+    by_heap = (form.dtype == "str" or form.dtype == "vlen |u1") and walk.heap_base >= 0
+    if form.storage in ("external", "virtual") or not (by_ranges or by_heap):
+        return LIBRARY, None, None
+    if form.storage == "compact":
+        return (INLINE, None, _raw_values(dataset, shape)) if by_ranges else (LIBRARY, None, None)
+    if form.storage == "contiguous":
+        offset = dataset.get_offset()
+        return (NOTHING if offset is None else offset), None, None
+    if not codec.decodable(form.filters):
+        return LIBRARY, None, None
+    return CHUNKED, _chunks(path, dataset, shape, form.chunks or (), walk), None
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether stored numbers are laid out as numpy's are: all bits used, IEEE floats."""
+    if isinstance(kind, h5t.TypeEnumID):
+        kind = kind.get_super()
+    try:
+        return bool(kind.equal(h5t.py_create(kind.dtype)))
+    except TypeError:
+        return False
+
+
+def _raw_values(dataset: Any, shape: tuple[int, ...]) -> bytes:
+    kind = dataset.get_type()
+    values = np.empty(shape, f"V{kind.get_size()}")
+    dataset.read(h5s.ALL, h5s.ALL, values, kind)
+    return values.tobytes()
+
+
+def _chunks(
+    path: str, dataset: Any, shape: tuple[int, ...], chunks: tuple[int, ...], walk: _Walk
+) -> ChunkIndex:
+    n = dataset.get_num_chunks()
+    if n > MAX_CHUNKS:
+        raise Refused(f"{walk.subject}: /{path} has {n:,} chunks; at most {MAX_CHUNKS:,} are read")
+    found: list[Any] = []
+    if n:
+        dataset.chunk_iter(found.append)
+    grid = [-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True)]
+    starts = np.array([c.chunk_offset for c in found], np.int64).reshape(len(found), len(shape))
+    numbers = np.zeros(len(found), np.int64)
+    for axis, (chunk, count) in enumerate(zip(chunks, grid, strict=True)):
+        numbers = numbers * count + starts[:, axis] // chunk
+    return ChunkIndex.from_chunks(
+        shape,
+        chunks,
+        numbers,
+        np.array([c.byte_offset for c in found], np.int64),
+        np.array([c.size for c in found], np.int64),
+        np.array([c.filter_mask for c in found], np.uint32),
+    )
+
+
+def _measure(dataset: Any, shape: tuple[int, ...]) -> float:
+    """Return the mean bytes of the first and last few variable-length values."""
+    if len(shape) != 1:
+        return 64.0
+    whole = h5py.Dataset(dataset)
+    half = _MEASURED_ROWS // 2
+    values = list(whole[:half]) + list(whole[max(shape[0] - half, half) :])
+    return sum(len(v) if isinstance(v, (bytes, str)) else v.nbytes for v in values) / len(values)
+
+
+def families(layouts: Iterable[Layout]) -> tuple[Family, ...]:
+    """Return the groups that may number in the many thousands, and what opening needs of them."""
+    found = []
+    for layout in layouts:
+        for top in layout.families:
+            held = [path for spec in layout.arrays for path in spec.paths]
+            members = [path.removeprefix(top + "/") for path in held if path.startswith(top + "/")]
+            attrs = [spec.name for spec in layout.attrs if spec.path == top and spec.at_opening]
+            family = Family(pattern=compiled(top), members=tuple(members), attrs=tuple(attrs))
+            found.append(family)
+    return tuple(found)

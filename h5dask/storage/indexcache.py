@@ -1,0 +1,302 @@
+"""The metadata pass, remembered between runs: key = URL + fingerprint + version of the index.
+
+Plain numpy and JSON, no pickle; written by rename; bounded; safe to delete and safe when stale.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from h5dask.chunkindex import ChunkIndex, FileIndex, Filter
+from h5dask.contents import ArrayForm, Attr, Contents, GroupForm
+from h5dask.storage.describe import Family, describe
+from h5dask.storage.remote import Source
+
+VERSION = 1
+"""Version of what is remembered; another one is another key."""
+MOST_NBYTES = 2**30
+"""Bytes that the folder may hold; the files unused for longest go first."""
+_SMALL = 64
+"""A file of fewer datasets is described anew: that is as quick as remembering."""
+_COLUMNS = ("first", "count", "offset", "stride", "nbytes", "mask")
+
+
+def described(source: Source, families: Iterable[Family] = ()) -> tuple[Contents, FileIndex]:
+    """Return what a file holds and where its bytes lie, from the cache where it is known.
+
+    Parameters
+    ----------
+    source : Source
+        The file and its state.
+    families : iterable of Family
+        Groups described by known members only; without any, all is described, uncached.
+    """
+    families = tuple(families)
+    key = _key(source, families)
+    if families and source.content is None:
+        known = _load(key, source)
+        if known is not None:
+            return known
+    with source.local_path() as file:
+        found = describe(
+            file, subject=source.url, fingerprint=source.fingerprint, families=families
+        )
+    if families and source.content is None and _worth(found):
+        _save(key, *found)
+    return found
+
+
+def _worth(found: tuple[Contents, FileIndex]) -> bool:
+    return len(found[0].paths) >= _SMALL or any(
+        ix.n_stored > 4096 for ix in found[1].chunked.values()
+    )
+
+
+def folder() -> Path:
+    """Return the folder of remembered indexes: H5DASK_CACHE, else XDG's cache folder."""
+    named = os.environ.get("H5DASK_CACHE")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "h5dask" / "indexes"
+
+
+def _key(source: Source, families: tuple[Family, ...]) -> str:
+    marks = [(family.pattern.pattern, family.members, family.attrs) for family in families]
+    text = json.dumps([VERSION, source.url, source.fingerprint, marks])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _load(key: str, source: Source) -> tuple[Contents, FileIndex] | None:
+    path = folder() / f"{key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as columns:
+            found = _decode(columns, source)
+        os.utime(path)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile):
+        return None
+    return found
+
+
+def _save(key: str, contents: Contents, index: FileIndex) -> None:
+    """Write by rename; a cache that can't be written is done without."""
+    target = folder()
+    try:
+        columns = _encode(contents, index)
+        target.mkdir(parents=True, exist_ok=True)
+        number, name = tempfile.mkstemp(dir=target, suffix=".part")
+        try:
+            with os.fdopen(number, "wb") as file:
+                np.savez(file, **columns)
+            os.replace(name, target / f"{key}.npz")
+        except BaseException:
+            os.unlink(name)
+            raise
+        _bound(target)
+    except (OSError, TypeError):
+        return
+
+
+def _bound(target: Path) -> None:
+    """Delete the files unused for longest until the folder is within its bound."""
+    files = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in target.glob("*.npz"))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in files:
+        if total <= MOST_NBYTES:
+            return
+        path.unlink(missing_ok=True)
+        total -= size
+
+
+def _encode(contents: Contents, index: FileIndex) -> dict[str, Any]:
+    """Lay everything out as numpy columns and one JSON text."""
+    head = {
+        "complete": contents.complete,
+        "forms": [_plain(asdict(form)) for form in contents.forms],
+        "mean_nbytes": dict(contents.mean_nbytes),
+        "links": dict(contents.links),
+        "heap_base": index.heap_base,
+        "inline": {str(k): _plain(v) for k, v in index.inline.items()},
+        "chunked": [(k, ix.shape, ix.chunks, len(ix.first)) for k, ix in index.chunked.items()],
+    }
+    attrs, columns = _encode_attrs(contents)
+    plain = [p for p, form in contents.groups.items() if form == GroupForm()]
+    head["attrs"] = attrs
+    head["group_forms"] = {
+        p: asdict(f) for p, f in contents.groups.items() if f != GroupForm() or p == ""
+    }
+    joined = {"json": json.dumps(head), "paths": "\0".join(contents.paths)}
+    joined["groups"] = "\0".join(contents.groups)
+    del plain
+    texts = {name: np.frombuffer(text.encode(), np.uint8) for name, text in joined.items()}
+    shapes = [n for shape in contents.shapes for n in shape]
+    chunked = list(index.chunked.values())
+    runs = {
+        f"run_{name}": np.concatenate([getattr(ix, name) for ix in chunked] or [np.zeros(0, int)])
+        for name in _COLUMNS
+    }
+    return {
+        **texts,
+        **columns,
+        **{name: _narrow(column) for name, column in runs.items()},
+        "ranks": np.array([len(shape) for shape in contents.shapes], np.uint8),
+        "sizes": _narrow(np.array(shapes, np.int64)),
+        "form_of": _narrow(np.array(contents.form_of, np.int64)),
+        "offsets": _narrow(index.offsets),
+    }
+
+
+def _narrow(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the column in four bytes where its values allow it."""
+    if len(column) and column.min() >= -(2**31) and column.max() < 2**31:
+        return column.astype(np.int32)
+    return column.astype(np.int64)
+
+
+def _encode_attrs(contents: Contents) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split attributes: integers that many groups share by name as columns, the rest as JSON."""
+    rest: dict[str, Any] = {}
+    numbers: dict[tuple[str, bytes], tuple[list[int], list[int]]] = {}
+    position = {path: i for i, path in enumerate(contents.groups)}
+    for path, attrs in contents.attrs.items():
+        for attr in attrs:
+            if type(attr.value) is int and abs(attr.value) < 2**62 and path in position and path:
+                at, values = numbers.setdefault((attr.name, attr.type), ([], []))
+                at.append(position[path])
+                values.append(attr.value)
+            else:
+                rest.setdefault(path, []).append(_plain(asdict(attr)))
+    names = [(name, _plain(kind)) for name, kind in numbers]
+    columns = {}
+    for i, (at, values) in enumerate(numbers.values()):
+        columns[f"attr_at_{i}"] = _narrow(np.array(at, np.int64))
+        columns[f"attr_value_{i}"] = _narrow(np.array(values, np.int64))
+    return {"numbers": names, "rest": rest}, columns
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it; bytes and arrays are tagged."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, bytes):
+        return {"b": base64.b64encode(value).decode()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        array = np.asarray(value)
+        if array.dtype == object:
+            return {"o": array.ravel().tolist(), "s": array.shape}
+        return {
+            "a": base64.b64encode(array.tobytes()).decode(),
+            "d": array.dtype.str,
+            "s": array.shape,
+        }
+    return value
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, dict):
+        if "b" in value:
+            return base64.b64decode(value["b"])
+        shape = tuple(value["s"])
+        if "o" in value:
+            out = np.empty(shape, object)
+            out.ravel()[:] = value["o"]
+            return out
+        array = np.frombuffer(base64.b64decode(value["a"]), value["d"]).reshape(shape)
+        return array[()] if shape == () else array.copy()
+    return value
+
+
+def _decode(columns: Any, source: Source) -> tuple[Contents, FileIndex]:
+    text = {name: columns[name].tobytes().decode() for name in ("json", "paths", "groups")}
+    head = json.loads(text["json"])
+    paths = tuple(text["paths"].split("\0")) if text["paths"] else ()
+    groups = text["groups"].split("\0")
+    ranks, sizes = columns["ranks"].tolist(), columns["sizes"].tolist()
+    ends = np.cumsum([0, *ranks]).tolist()
+    shapes = tuple(tuple(sizes[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True))
+    forms = tuple(_form(form) for form in head["forms"])
+    own = {
+        p: GroupForm(**{**f, "members": tuple(f["members"])})
+        for p, f in head["group_forms"].items()
+    }
+    plain = GroupForm()
+    contents = Contents(
+        subject=source.url,
+        fingerprint=source.fingerprint,
+        complete=head["complete"],
+        paths=paths,
+        shapes=shapes,
+        form_of=tuple(columns["form_of"].tolist()),
+        forms=forms,
+        mean_nbytes=head["mean_nbytes"],
+        groups={path: own.get(path, plain) for path in groups},
+        attrs=_decode_attrs(head["attrs"], columns, groups),
+        links=head["links"],
+    )
+    inline = {int(k): _value(v) for k, v in head["inline"].items()}
+    index = FileIndex(
+        columns["offsets"].astype(np.int64), _chunked(head, columns), inline, head["heap_base"]
+    )
+    if len(paths) != len(shapes) or len(paths) != len(index.offsets):
+        raise ValueError("columns of unequal length")
+    return contents, index
+
+
+def _decode_attrs(head: Any, columns: Any, groups: list[str]) -> dict[str, tuple[Attr, ...]]:
+    found: dict[str, list[Attr]] = {}
+    for i, (name, kind) in enumerate(head["numbers"]):
+        encoded = _value(kind)
+        at, values = columns[f"attr_at_{i}"].tolist(), columns[f"attr_value_{i}"].tolist()
+        for position, value in zip(at, values, strict=True):
+            attr = Attr(name=name, value=value, type=encoded)
+            found.setdefault(groups[position], []).append(attr)
+    for path, attrs in head["rest"].items():
+        for attr in attrs:
+            shape = None if attr["shape"] is None else tuple(attr["shape"])
+            value, kind = _value(attr["value"]), _value(attr["type"])
+            whole = Attr(name=attr["name"], value=value, type=kind, shape=shape)
+            found.setdefault(path, []).append(whole)
+    return {path: tuple(attrs) for path, attrs in found.items()}
+
+
+def _form(form: dict[str, Any]) -> ArrayForm:
+    filters = tuple(
+        Filter(f["id"], f["flags"], tuple(f["values"]), f["name"]) for f in form["filters"]
+    )
+    return ArrayForm(
+        **{
+            **form,
+            "type": _value(form["type"]),
+            "fill": _value(form["fill"]),
+            "maxshape": tuple(form["maxshape"]),
+            "chunks": None if form["chunks"] is None else tuple(form["chunks"]),
+            "filters": filters,
+        }
+    )
+
+
+def _chunked(head: Any, columns: Any) -> dict[int, ChunkIndex]:
+    found, at = {}, 0
+    runs = {name: columns[f"run_{name}"] for name in _COLUMNS}
+    for position, shape, chunks, n in head["chunked"]:
+        part = {name: column[at : at + n].astype(np.int64) for name, column in runs.items()}
+        part["mask"] = part["mask"].astype(np.uint32)
+        found[position] = ChunkIndex(tuple(shape), tuple(chunks), **part)
+        at += n
+    if at != len(runs["first"]) or any(math.prod(ix.chunks) < 1 for ix in found.values()):
+        raise ValueError("columns of unequal length")
+    return found

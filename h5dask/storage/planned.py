@@ -1,0 +1,108 @@
+"""What a new file shall hold, as records, and how much room it will need. Nothing is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5dask.contents import ArrayForm, Attr, GroupForm
+from h5dask.storage.forms import stored_chunks, stored_itemsize
+
+META_BLOCK_NBYTES = 8 << 20
+"""Metadata is laid down in blocks of this size, so that a reader finds it in few places."""
+
+_LARGE_ATTR_NBYTES = 64_000
+"""HDF5's first form of object headers holds attributes a little larger than this."""
+_OBJECT_NBYTES = 4096
+"""At most what the headers of a group or dataset take, attributes apart."""
+_LINK_NBYTES = 512
+"""At most what a link or an attribute takes beside its name and value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedArray:
+    """One dataset to create."""
+
+    path: str
+    """Its path, without a leading slash."""
+    shape: tuple[int, ...]
+    """Its shape."""
+    form: ArrayForm
+    """How it is stored."""
+    attrs: tuple[Attr, ...] = ()
+    """Its attributes, in the order of creation."""
+    values: Callable[[], Iterator[NDArray[Any]]] | None = None
+    """Yields its values in blocks along the first axis, which are written at once; None where
+    they follow as bytes."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether its values come after the skeleton, as bytes or as encoded chunks."""
+        return self.values is None and 0 not in self.shape and not self.form.null
+
+    @property
+    def allocated(self) -> bool:
+        """Whether its values come later, to places that the skeleton allocates."""
+        return self.follows and not self.form.filters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A file without values."""
+
+    groups: Mapping[str, GroupForm]
+    """Every group by path, "" the root; parents that are missing are made with the default form."""
+    arrays: tuple[PlannedArray, ...]
+    """Every dataset; their bytes lie group by group, in this order in each."""
+    attrs: Mapping[str, tuple[Attr, ...]]
+    """Attributes of groups by path, "" the root."""
+    copies: tuple[tuple[str, str], ...] = ()
+    """Local source file and path of each object or link that is carried over as it is."""
+
+
+def has_large_attrs(plan: Plan) -> bool:
+    """Return whether an attribute is too large for HDF5's first form of object headers."""
+    found = [*plan.attrs.values(), *(array.attrs for array in plan.arrays)]
+    return any(_attr_nbytes(attr) > _LARGE_ATTR_NBYTES for attrs in found for attr in attrs)
+
+
+def _attr_nbytes(attr: Attr) -> int:
+    """Return what an attribute's values take in its object's header."""
+    return math.prod(attr.shape or ()) * stored_itemsize(attr.type)
+
+
+def expected_nbytes(plan: Plan) -> int:
+    """Return a little more than the finished file takes, `values` and copies apart."""
+    names = [*plan.groups, *(array.path for array in plan.arrays)]
+    attrs = [a for found in plan.attrs.values() for a in found]
+    attrs += [a for array in plan.arrays for a in array.attrs]
+    links = sum(_LINK_NBYTES + 4 * len(name) for name in names)
+    notes = sum(_LINK_NBYTES + 2 * (_attr_nbytes(a) + _text_nbytes(a.value)) for a in attrs)
+    arrays = sum(_array_nbytes(array) for array in plan.arrays)
+    return arrays + links + notes + _OBJECT_NBYTES * len(names) + 2 * META_BLOCK_NBYTES
+
+
+def _text_nbytes(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return sum(map(_text_nbytes, value.ravel())) if value.dtype == object else 0
+    return 4 * len(value) + 64 if isinstance(value, (str, bytes)) else 0
+
+
+def _array_nbytes(array: PlannedArray) -> int:
+    """Return what an array's bytes and the index of its chunks take."""
+    if not array.allocated:
+        return 0
+    index_nbytes = 0
+    covered = array.shape
+    if array.form.storage == "chunked":
+        chunks = stored_chunks(array.form, array.shape)
+        grid = [-(-n // chunk) for n, chunk in zip(array.shape, chunks, strict=True)]
+        covered = tuple(n * chunk for n, chunk in zip(grid, chunks, strict=True))
+        # A key and an address for each chunk, in nodes of a B-tree that may be half empty.
+        index_nbytes = 2 * math.prod(grid) * (24 + 8 * len(grid)) + _OBJECT_NBYTES
+    return math.prod(covered) * np.dtype(array.form.dtype).itemsize + index_nbytes

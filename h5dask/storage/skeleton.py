@@ -1,0 +1,199 @@
+"""A file without values: every group, attribute and dataset of it, made in one go and closed.
+
+HDF5's library is used here and nowhere later: blocks of numbers follow as bytes, at the places
+that `create` returns.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import ExitStack, closing
+from typing import Any
+
+from h5py import h5f, h5g, h5p
+
+from h5dask.chunkindex import ChunkIndex
+from h5dask.contents import GroupForm
+from h5dask.storage.attributes import AttributeWriter
+from h5dask.storage.datasets import DatasetWriter
+from h5dask.storage.links import Copies, link_creation
+from h5dask.storage.objectheader import set_space_times
+from h5dask.storage.planned import (
+    META_BLOCK_NBYTES,
+    Plan,
+    PlannedArray,
+    expected_nbytes,
+    has_large_attrs,
+)
+from h5dask.storage.space import Reservation, full_disk_told
+
+__all__ = ["Plan", "PlannedArray", "create"]
+
+_PLAIN_GROUP = GroupForm()
+
+
+def create(path: str, plan: Plan) -> dict[str, ChunkIndex]:
+    """Make a file without values, close it, and return where the values' bytes belong.
+
+    All space that the bytes will take is reserved. Datasets whose bytes follow are allocated at
+    once and never filled; afterwards the file says of them what their form says, so that HDF5
+    extends them later as it would have done. A plan gives the same bytes every time, unless a
+    form records times.
+
+    Parameters
+    ----------
+    path : str
+        Local path; a file that is there is overwritten, and removed where this fails.
+    plan : Plan
+        What the file holds. Memory: about 2 kB a dataset, and one block of `values` at a time.
+
+    Returns
+    -------
+    dict of str to ChunkIndex
+        By path, for each array whose bytes follow. Where an array has filters no chunk is
+        allocated: the index says shape and chunk shape only.
+
+    Raises
+    ------
+    OutOfSpace
+        Where the disk, a quota or the limit of file sizes doesn't hold the finished file.
+    LayoutError
+        Where a value, an attribute or a form isn't one that HDF5 can store.
+    Refused
+        Where a filter or a kind of storage can't be written here.
+
+    Notes
+    -----
+    Storage as by h5py: the forms of HDF5 1.0 to 1.8, which every reader of HDF5 understands.
+    """
+    with ExitStack() as on_failure:
+        on_failure.callback(_remove, path)
+        with full_disk_told(path):
+            nbytes = _write_empty(path, plan)
+            with Reservation(path) as space:
+                space.need(nbytes + expected_nbytes(plan))
+                datasets = _fill_in(path, plan, space)
+                set_space_times(path, datasets.times)
+                space.finish()
+        on_failure.pop_all()
+    return datasets.indexes
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def _write_empty(path: str, plan: Plan) -> int:
+    """Write an HDF5 file with nothing in it, made in memory, and return its size.
+
+    So the file exists, and space for it can be reserved, before HDF5 has it open.
+    """
+    root = plan.groups.get("", _PLAIN_GROUP)
+    created = h5p.create(h5p.FILE_CREATE)
+    created.set_obj_track_times(False)
+    created.set_link_creation_order(root.link_order)
+    created.set_attr_creation_order(root.attr_order)
+    access = _access(plan)
+    access.set_fapl_core(block_size=1 << 16, backing_store=False)
+    with closing(h5f.create(b"empty", h5f.ACC_TRUNC, fcpl=created, fapl=access)) as file:
+        h5f.flush(file)
+        image = file.get_file_image()
+    with open(path, "wb") as out:
+        out.write(image)
+    return len(image)
+
+
+def _access(plan: Plan) -> Any:
+    access = h5p.create(h5p.FILE_ACCESS)
+    # The earliest forms keep the encoding of every type as it came; newer ones would renew it.
+    oldest = h5f.LIBVER_V18 if has_large_attrs(plan) else h5f.LIBVER_EARLIEST
+    access.set_libver_bounds(oldest, h5f.LIBVER_LATEST)
+    access.set_meta_block_size(META_BLOCK_NBYTES)
+    access.set_file_locking(False, ignore_when_disabled=True)
+    access.set_fclose_degree(h5f.CLOSE_STRONG)
+    return access
+
+
+def _fill_in(path: str, plan: Plan, space: Reservation) -> DatasetWriter:
+    """Make everything in the file, parents first, members in their order of creation."""
+    attributes = AttributeWriter(path)
+    groups = _GroupWriter(plan, attributes)
+    datasets = DatasetWriter(path, attributes, space)
+    children = _children(plan)
+    arrays = {array.path: array for array in plan.arrays}
+    sources = {path: source for source, path in plan.copies}
+    with ExitStack() as stack:
+        copies = Copies(path, space, [*plan.groups, *arrays, *sources])
+        stack.callback(copies.close)
+        file = h5f.open(os.fsencode(path), h5f.ACC_RDWR, fapl=_access(plan))
+        stack.enter_context(closing(file))
+        waiting = [(groups.open_root(file), iter(children.get("", ())))]
+        while waiting:
+            group, members = waiting[-1]
+            member = next(members, None)
+            if member is None:
+                waiting.pop()
+            elif member in arrays:
+                datasets.create(group, arrays[member])
+            elif member in sources:
+                copies.copy(sources[member], member, group)
+            else:
+                created = groups.create(group, member)
+                waiting.append((created, iter(children.get(member, ()))))
+        copies.finish(file)
+    return datasets
+
+
+def _children(plan: Plan) -> dict[str, list[str]]:
+    """Return the paths in each group: first its recorded members in their order, then others."""
+    children: dict[str, dict[str, None]] = defaultdict(dict)
+    paths = [*plan.groups, *(array.path for array in plan.arrays)]
+    for path in [*paths, *(path for _, path in plan.copies)]:
+        child = path
+        while child:
+            parent = child.rpartition("/")[0]
+            if child in children[parent]:
+                break
+            children[parent][child] = None
+            child = parent
+    return {parent: _in_order(parent, found, plan) for parent, found in children.items()}
+
+
+def _in_order(parent: str, found: Iterable[str], plan: Plan) -> list[str]:
+    members = plan.groups.get(parent, _PLAIN_GROUP).members
+    prefix = f"{parent}/" if parent else ""
+    place = {prefix + name: i for i, name in enumerate(members)}
+    return sorted(found, key=lambda path: place.get(path, len(place)))
+
+
+class _GroupWriter:
+    """Creates the groups of one file; properties are made once and used again."""
+
+    def __init__(self, plan: Plan, attributes: AttributeWriter) -> None:
+        self._plan = plan
+        self._attributes = attributes
+        self._properties: dict[tuple[int, int], Any] = {}
+
+    def open_root(self, file: Any) -> Any:
+        group = h5g.open(file, b"/")
+        self._attributes.write(group, "", self._plan.attrs.get("", ()))
+        return group
+
+    def create(self, parent: Any, path: str) -> Any:
+        form = self._plan.groups.get(path, _PLAIN_GROUP)
+        orders = (form.link_order, form.attr_order)
+        properties = self._properties.get(orders)
+        if properties is None:
+            properties = self._properties[orders] = h5p.create(h5p.GROUP_CREATE)
+            properties.set_obj_track_times(False)
+            properties.set_link_creation_order(form.link_order)
+            properties.set_attr_creation_order(form.attr_order)
+        name = path.rpartition("/")[2]
+        group = h5g.create(parent, name.encode(), lcpl=link_creation(name), gcpl=properties)
+        self._attributes.write(group, path, self._plan.attrs.get(path, ()))
+        return group

@@ -1,0 +1,150 @@
+"""Disk space taken before it is written, and a full disk told as one. No value and no HDF5 here.
+
+HDF5 must never meet a full disk: a file it couldn't flush stays open in the library and ends the
+process with a fault. So space is reserved first, by us, where an error is only an error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from h5dask.errors import OutOfSpace
+
+STEP = 32 << 20
+"""Bytes reserved at once when more turns out to be needed than was asked for first."""
+
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_NOT_OFFERED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_KEEP_SIZE = 1
+
+_IN_MEMORY = (0x01021994, 0x858458F6)
+"""Linux' numbers of tmpfs and ramfs."""
+
+# glibc's posix_fallocate writes a byte into every page where a filesystem can't reserve: minutes
+# for a large file. The system call says so instead; where there is none, nothing is reserved.
+_c = ctypes.CDLL(None, use_errno=True)
+_fallocate = getattr(_c, "fallocate", None) if sys.platform == "linux" else None
+if _fallocate is not None:
+    _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+@contextmanager
+def full_disk_told(path: str) -> Iterator[None]:
+    """Turn the system's errors of a full disk, quota or file-size limit into `OutOfSpace`."""
+    try:
+        yield
+    except OutOfSpace:
+        raise
+    except OSError as error:
+        # h5py finds the errno in HDF5's own text for some calls only.
+        if error.errno in _FULL or any(f"errno = {n}," in str(error) for n in _FULL):
+            raise OutOfSpace(_sentence(path, os.strerror(error.errno or errno.ENOSPC))) from error
+        raise
+
+
+class Reservation:
+    """Space held for a file while it is written, given back at the end where it wasn't used.
+
+    Parameters
+    ----------
+    path : str
+        A file that exists.
+
+    Notes
+    -----
+    On a filesystem that can't reserve, on one in memory (where it would write every page once
+    more) and outside Linux the free space is looked up instead.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._needed = 0
+        self._held = 0
+        self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._reserves = _fallocate is not None and not _is_in_memory(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; what is reserved beyond its end stays until it is cut."""
+        os.close(self._file)
+
+    def need(self, nbytes: int) -> None:
+        """Reserve `nbytes` more.
+
+        Raises
+        ------
+        OutOfSpace
+            Where the disk, a quota or the limit of file sizes doesn't hold that much.
+        """
+        first = not self._needed
+        self._needed += nbytes
+        if self._needed <= self._held:
+            return
+        self._refuse_impossible()
+        if first or not self._take(self._needed + STEP):
+            with full_disk_told(self.path):
+                self._take(self._needed, strict=True)
+
+    def finish(self) -> None:
+        """Hold every byte of the file as long as it is now, and give back what lies beyond."""
+        nbytes = os.fstat(self._file).st_size
+        with full_disk_told(self.path):
+            self._held = 0
+            self._take(nbytes, strict=True)
+            os.ftruncate(self._file, nbytes)
+
+    def _refuse_impossible(self) -> None:
+        """Compare with what the system says is left, which holds everywhere and costs nothing."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if limit != resource.RLIM_INFINITY and self._needed > limit:
+            found = f"needs {self._needed:,} bytes, files may have {limit:,} here"
+            raise OutOfSpace(_sentence(self.path, found))
+        disk = os.fstatvfs(self._file)
+        free = disk.f_bavail * disk.f_frsize + os.fstat(self._file).st_blocks * 512
+        if self._needed > free:
+            found = f"needs {self._needed:,} bytes, {free:,} are free on its disk"
+            raise OutOfSpace(_sentence(self.path, found))
+
+    def _take(self, nbytes: int, *, strict: bool = False) -> bool:
+        """Reserve the file's first `nbytes` without changing its size; say whether it was done."""
+        code = 0
+        if self._reserves and _fallocate is not None and nbytes > self._held:
+            missing = nbytes - self._held
+            if _fallocate(self._file, _KEEP_SIZE, self._held, missing):
+                code = ctypes.get_errno()
+        if code in _NOT_OFFERED:
+            self._reserves, code = False, 0
+        if strict and code:
+            raise OSError(code, os.strerror(code), self.path)
+        if not code:
+            self._held = max(self._held, nbytes)
+        return not code
+
+
+def _is_in_memory(file: int) -> bool:
+    found = ctypes.create_string_buffer(1024)
+    if _c.fstatfs(file, found):
+        return False
+    return ctypes.c_long.from_buffer(found).value in _IN_MEMORY
+
+
+def _sentence(path: str, found: str) -> str:
+    return f"{path}: {found}; free some space or choose another target"

@@ -1,0 +1,209 @@
+"""Write a Dataset as a file of its layout: a skeleton, then bytes, then one rename."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dask
+import xarray as xr
+
+from h5dask.contents import Contents
+from h5dask.errors import Conflict, CorruptInput, InputChanged, LayoutError, NotFound, Refused
+from h5dask.joining import layout_of
+from h5dask.layout import Layout
+from h5dask.placing import Written, placements
+from h5dask.planning import Compression, FilePlan, plan_file
+from h5dask.storage.describe import describe
+from h5dask.storage.indexcache import described
+from h5dask.storage.remote import Source, absolute, fingerprint, local_folder, publish
+from h5dask.storage.skeleton import create
+
+Like = xr.Dataset | Contents | str | os.PathLike[str] | None
+
+
+def write_dataset(
+    ds: xr.Dataset,
+    urlpath: str | os.PathLike[str],
+    *,
+    layout: str | None = None,
+    like: Like = None,
+    overwrite: bool = False,
+    compression: Compression = None,
+    allow_large: bool = False,
+    compute: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Any:
+    """Write a Dataset as a file of its layout, whole or not at all.
+
+    What was opened and is written back is the same file: paths, stored types, shapes, chunks,
+    filters, attributes and values. Blocks are written in parallel under dask's current
+    scheduler; the target's old file stays until the new one is complete, so it may be among the
+    inputs.
+
+    Parameters
+    ----------
+    ds : Dataset
+        In the layout's analysis form, lazy or in memory.
+    urlpath : str or path
+        Local path, or fsspec URL (written by way of a local temporary file).
+    layout : str, optional
+        Name of the layout; the one the Dataset was opened as, or recognised by its variables.
+    like : Dataset, path or Contents, optional
+        Whose form the file gets (chunks, filters, types of attributes, unknown datasets) and
+        whose attributes it gets where the Dataset has none. Without it the form the Dataset was
+        opened in, else the document's.
+    overwrite : bool, default False
+        Whether an existing file is replaced.
+    compression : "gzip", int, ("gzip", int) or "none", optional
+        For all numeric datasets; as in the form without it.
+    allow_large : bool, default False
+        Whether a file may exceed what its consumer takes.
+    compute : bool, default True
+        False returns a `dask.delayed.Delayed` that does the work; its temporary file exists
+        until it has run.
+    storage_options : mapping, optional
+        Options of the fsspec filesystem.
+
+    Returns
+    -------
+    None or Delayed
+
+    Raises
+    ------
+    Conflict
+        The target exists and `overwrite` is False.
+    NotFound
+        The target's folder, or the file whose form is kept, isn't there.
+    LayoutError
+        The Dataset can't be written as the layout; everything that stands in the way is named.
+    Refused
+        The file would exceed a limit of its consumer, and `allow_large` is False.
+    OutOfSpace
+        The disk is full; nothing is left behind.
+
+    Notes
+    -----
+    Memory per task: the source block, and for compressed datasets its encoded bytes.
+
+    Examples
+    --------
+    >>> import h5dask, tempfile, os
+    >>> from h5dask.testing import example
+    >>> path = os.path.join(tempfile.mkdtemp(), "queries.h5")
+    >>> h5dask.write_dataset(example("ann"), path)
+    >>> h5dask.validate(path)
+    ()
+    """
+    url = absolute(urlpath)
+    _refuse_target(url, overwrite, storage_options)
+    chosen = layout_of(ds, layout)
+    form = complete_form(_form_of(ds, like))
+    planned = plan_file(chosen, ds, form, compression=compression, keep_attrs=like is not None)
+    if not allow_large:
+        _refuse_large(chosen, planned, url)
+    temporary = _temporary(url)
+    job = None
+    try:
+        indexes = create(temporary, planned.plan)
+        written = placements(ds, planned, indexes, temporary)
+        finish = dask.delayed(_finish, pure=False)
+        job = finish(written, planned.expected, temporary, url, storage_options)
+        if compute:
+            job.compute()
+            return None
+        return job
+    finally:
+        if job is None or compute:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+
+def _refuse_target(url: str, overwrite: bool, options: Mapping[str, Any] | None) -> None:
+    if "://" not in url and not os.path.isdir(os.path.dirname(url)):
+        raise NotFound(f"{url}: no folder {os.path.dirname(url)!r}; make it first")
+    if not overwrite:
+        with suppress(NotFound):
+            fingerprint(url, options)
+            raise Conflict(f"{url}: exists already; choose another name, or pass overwrite=True")
+    elif "://" not in url and os.path.isdir(url):
+        raise NotFound(f"{url}: is a folder; name a file in it")
+
+
+def _form_of(ds: xr.Dataset, like: Like) -> Contents | None:
+    if like is None or isinstance(like, xr.Dataset):
+        form = (ds if like is None else like).encoding.get("h5dask")
+        if like is not None and form is None:
+            raise LayoutError("like: the Dataset was not opened from a file; name a path instead")
+        return form if isinstance(form, Contents) else None
+    if isinstance(like, Contents):
+        return like
+    url = absolute(like)
+    return described(Source(url, fingerprint(url)))[0]
+
+
+def complete_form(form: Contents | None) -> Contents | None:
+    """Return a form with all that opening left out, read from the files it describes.
+
+    Raises
+    ------
+    InputChanged
+        A file is no longer the one that was opened, so what was left out can't be known.
+    """
+    if form is None or form.complete:
+        return form
+    parts = []
+    for subject, mark in ((form.subject, form.fingerprint), *form.others):
+        source = Source(subject, mark)
+        if source.changed():
+            raise InputChanged(
+                f"{subject}: changed since it was opened, so its form is no longer known; "
+                "open it again, or name another form with like="
+            )
+        whole = described(source)[0]
+        parts.append(replace(whole.within(form.group), layout=form.layout))
+    return parts[0].joined(parts[1:])
+
+
+def _refuse_large(layout: Layout, planned: FilePlan, url: str) -> None:
+    if layout.limits is None:
+        return
+    said = [str(problem) for problem in layout.limits(planned.sizes, planned.nbytes)]
+    if said:
+        raise Refused(f"{url}: " + "; ".join(said) + "; pass allow_large=True to write it anyway")
+
+
+def _temporary(url: str) -> str:
+    """Return an unused name beside the target, or in the temporary folder for a store."""
+    folder, name = local_folder(url)
+    return str(Path(folder) / f".{name}.{uuid.uuid4().hex[:12]}.part")
+
+
+def _finish(
+    written: Sequence[Written],
+    expected: Mapping[str, int],
+    temporary: str,
+    url: str,
+    options: Mapping[str, Any] | None,
+) -> None:
+    """Check that everything arrived, and make the file appear under its name."""
+    counted: dict[str, int] = {}
+    for part in written:
+        for path, n in part.counts.items():
+            counted[path] = counted.get(path, 0) + n
+    missing = [path for path, n in expected.items() if counted.get(path, 0) != n]
+    if missing:
+        raise CorruptInput(
+            f"{url}: /{missing[0]} got {counted.get(missing[0], 0):,} of {expected[missing[0]]:,} "
+            "values; nothing was published"
+        )
+    contents, _ = describe(temporary, subject=url, fingerprint="")
+    lost = [path for path in expected if path not in contents]
+    if lost:
+        raise CorruptInput(f"{url}: /{lost[0]} is not in the written file; nothing was published")
+    publish(temporary, url, options)
