@@ -129,6 +129,8 @@ def _stored(name: str, files: Sequence[Opened], only: Sequence[int] | None) -> S
         for lane, _ in enumerate(model.lanes):
             paths = variable.paths[lane] if variable is not None else None
             table.add(lane, file, [paths[g] if paths else None for g in groups], model.dtype)
+    if not table.forms:
+        table.forms[ArrayForm(dtype=model.dtype, type=b"")] = 0
     lane_axis = spec.dims.index(spec.stacked[0]) if spec.stacked else None
     sources = tuple(file.source for file in files)
     segments = table.segments([file.index.heap_base for file in files])

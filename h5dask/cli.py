@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -29,9 +29,9 @@ TRACEBACK = "H5DASK_TRACEBACK"
 class Verbs(click.Group):
     """Commands that return an exit code, and whose errors are told in a clear line on stderr."""
 
-    def main(
+    def main(  # type: ignore[override] # it never returns, whatever the mode
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
-    ) -> Any:
+    ) -> NoReturn:
         """Run one command and leave with its exit code."""
         extra["standalone_mode"] = False
         with _plain_warnings(), _clean_end():
@@ -83,7 +83,7 @@ def _tell_error(error: Exception) -> None:
 
 
 def _close(stream: Any) -> None:
-    """Send what is left in a stream nowhere, so that Python's own flush at exit has no complaint."""
+    """Send what is left in a stream nowhere, so that Python's flush at exit has no complaint."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -120,12 +120,12 @@ def _clean_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class LayoutName(click.ParamType):
+class LayoutName(click.ParamType[str]):
     """The name of a layout; which there are is looked up only when it matters."""
 
     name = "layout"
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
         """Return the choices as they stand in the help."""
         from h5dask import layouts
 
@@ -140,7 +140,7 @@ class LayoutName(click.ParamType):
         return str(value)
 
 
-class ByteCount(click.ParamType):
+class ByteCount(click.ParamType[int]):
     """A number of bytes with or without a unit: 100MB, 1GiB, 5000."""
 
     name = "bytes"
@@ -172,7 +172,7 @@ def main() -> None:
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-@main.command()
+@main.command(short_help="Show what a file holds.")
 @click.argument("file")
 @_as_json
 def info(file: str, as_json: bool) -> int:
@@ -193,7 +193,7 @@ def info(file: str, as_json: bool) -> int:
     return FINE
 
 
-@main.command()
+@main.command(short_help="Tell what breaks the rules of a layout.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--values", is_flag=True, help="Also read every value and judge it.")
 @click.option("--notes", is_flag=True, help="Also tell what is worth saying but no failure.")
@@ -220,7 +220,7 @@ def validate(
     return FOUND if any(verdict.problems for verdict in verdicts) else FINE
 
 
-@main.command()
+@main.command(short_help="Run the main job over real files.")
 @click.option(
     "--scale",
     type=ByteCount(),

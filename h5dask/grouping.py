@@ -341,8 +341,8 @@ def _sizes(
 
 
 def _holes(groups: Groups, variable: Arranged, found: Contents) -> Iterator[Problem]:
-    """Yield a misfit for each group that lacks a dataset though it has rows."""
-    if variable.spec.ragged is None:
+    """Yield a misfit for each group that has rows and lacks a dataset that it must have."""
+    if variable.spec.ragged is None or not variable.spec.required:
         return
     counts = groups.counts[variable.spec.ragged]
     has = next(variable.held())

@@ -394,7 +394,7 @@ class _Draft:
         """Yield what the layout doesn't know, and the text of scenarios without rows."""
         if self.form is None:
             return
-        gone = self._gone()
+        gone, unknown = self._gone(), set(arrange(self.layout, self.form).unknown)
         source = self.form.subject
         for path in self.form:
             if path in self.taken or any(
@@ -402,7 +402,7 @@ class _Draft:
             ):
                 continue
             match = self.layout.spec_of(path)
-            if match is None or self._kept_text(match[0], path):
+            if path in unknown or (match is not None and self._kept_text(match[0], path)):
                 yield source, path
         for path in self.form.links:
             if "@" not in path and not _above(path, gone):
@@ -606,8 +606,9 @@ def _apply_derived(
     for (path, name, key), value in after.items():
         attrs = found.setdefault(path, {}) if path in found or path else found.setdefault("", {})
         old = attrs.get(name)
-        if old is not None and _plain(before.get((path, name, key))) == _plain(value):
-            continue
+        if draft.form is not None and path in draft.form.groups:
+            if old is None or _plain(before.get((path, name, key))) == _plain(value):
+                continue  # absent stays absent, and what sizes still say stays word for word
         if key:
             inside = json_of(old.value) if old is not None else None
             if inside is not None and key in inside and old is not None:

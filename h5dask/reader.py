@@ -159,6 +159,8 @@ def open_groups(
         )
     nodes = {}
     for group in range(len(keys)):
+        if not any(counts[group] for counts in whole.groups.counts.values()):
+            continue
         held = {p for v in whole.variables for lane in v.paths for p in lane[group : group + 1]}
         inside = [contents.position(path) for path in held if path is not None]
         part, where = contents.only(sorted(inside)), index.only(sorted(inside))
@@ -166,9 +168,8 @@ def open_groups(
         _refuse(source, arrangement.misfits)
         at = [i for i, key in enumerate(arrangement.groups.keys) if key == keys[group]]
         opened = Opened(source=source, contents=part, index=where, arrangement=arrangement)
-        node = assemble(chosen, [opened], chunks=chunks, drop=dropped, only=at)
-        if any(node.sizes.get(dim) for dim in chosen.ragged_dims):
-            nodes[_node(chosen, whole.groups.keyed(group))] = node
+        node = _node(chosen, whole.groups.keyed(group))
+        nodes[node] = assemble(chosen, [opened], chunks=chunks, drop=dropped, only=at)
     return nodes
 
 

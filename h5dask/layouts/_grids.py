@@ -46,11 +46,10 @@ def groups(labels: Labels, found: Contents | None) -> Groups:
     form = _structures.form(found)
     at_form = {number: i for i, number in enumerate(form.number.tolist())}
     known = [i for i, number in enumerate(grids.number.tolist()) if number in at_form]
-    flat = "" in form.key and len(known) == len(grids) and _is_flat(grids, form, found)
-    if flat:
-        keys, axes, members = _flat(grids, found)
+    if len(known) == len(grids) and _is_flat(grids, form):
+        keys, axes, members = [""], form.axes[:1], [list(range(len(grids)))]
     else:
-        keys, axes, members = _separate(grids, form, at_form, found)
+        keys, axes, members = _separate(grids, form, at_form)
     starts = grids.ends - np.diff(grids.ends, prepend=0)
     sequences = [
         np.concatenate([grids.order[starts[i] : grids.ends[i]] for i in m])
@@ -142,62 +141,42 @@ Placed = tuple[list[str], tuple[tuple[str, ...], ...], list[list[int]]]
 """Keys and axes of the groups, and which structures (by position) each holds."""
 
 
-def _is_flat(grids: Grids, form: Table, found: Contents | None) -> bool:
+def _is_flat(grids: Grids, form: Table) -> bool:
     """Whether the structures are still alike in all but what the flat array's axes tell apart."""
     if not len(grids) or any(form.key):
         return False
-    varying = _flat_axes(found)
     alike = all(len(set(x.tolist())) == 1 for x in (grids.length, *grids.sizes.values()))
-    return alike and all(grids.sizes[axis][0] == 1 for axis in AXES if axis not in varying)
+    return alike and all(grids.sizes[axis][0] == 1 for axis in AXES if axis not in form.axes[0])
 
 
-def _flat_axes(found: Contents | None) -> tuple[str, ...]:
-    rank = len(found.shape(_structures.FLAT)) if found is not None else 0
-    return _structures.axes_of("", rank, found)
-
-
-def _flat(grids: Grids, found: Contents | None) -> Placed:
-    return [""], (_flat_axes(found),), [list(range(len(grids)))]
-
-
-def _separate(
-    grids: Grids, form: Table, at_form: Mapping[int, int], found: Contents | None
-) -> Placed:
+def _separate(grids: Grids, form: Table, at_form: Mapping[int, int]) -> Placed:
     """Give each structure a group: those of the form first, in its order."""
     numbers = grids.number.tolist()
     order = sorted(range(len(numbers)), key=lambda i: (at_form.get(numbers[i], len(at_form)), i))
     used = set(form.key)
     free = 1 + max([-1, *numbers, *(int(key) for key in form.key if key)])
-    default = _default_axes(grids, form, found)
+    default = _default_axes(grids, form)
     keys, axes = [], []
     for i in order:
         at = at_form.get(numbers[i])
         key = form.key[at] if at is not None else ""
-        came = _form_axes(key, found) if key else None
+        came = form.axes[at] if at is not None and key else None
         if not key:
             key = str(numbers[i])
             if key in used:
                 key, free = str(free), free + 1
         used.add(key)
         keys.append(key)
-        axes.append(_fitting(grids, i, [came, default]))
+        axes.append(_fitting(grids, i, (came, default)))
     return keys, tuple(axes), [[i] for i in order]
 
 
-def _form_axes(key: str, found: Contents | None) -> tuple[str, ...] | None:
-    if found is None:
-        return None
-    path = f"{_structures.path_of(key)}/{_structures.FLAT}"
-    return _structures.axes_of(key, len(found.shape(path)), found)
-
-
-def _default_axes(grids: Grids, form: Table, found: Contents | None) -> tuple[str, ...]:
+def _default_axes(grids: Grids, form: Table) -> tuple[str, ...]:
     """Return the axes of new groups: the form's, else the document's, all alike in one file."""
-    first = next((key for key in form.key if key), None)
-    came = _form_axes(first, found) if first is not None else None
-    varying = [axis for axis in AXES if (grids.sizes[axis] > 1).any()]
+    came = next((axes for key, axes in zip(form.key, form.axes, strict=True) if key), None)
+    varying = {axis for axis in AXES if (grids.sizes[axis] > 1).any()}
     options = (came, AXES[:2], AXES)
-    return next(axes for axes in options if axes is not None and set(varying) <= set(axes))
+    return next(axes for axes in options if axes is not None and varying <= set(axes))
 
 
 def _fitting(grids: Grids, i: int, options: Sequence[tuple[str, ...] | None]) -> tuple[str, ...]:
@@ -228,11 +207,22 @@ def _residues(sequences: Sequence[Ints], lengths: Sequence[int], labels: Labels)
     ends = np.cumsum(np.asarray(labels["row_size"], np.int64))
     everything = np.arange(int(ends[-1]) if len(ends) else 0)
     taken = []
-    for rows, length in zip(sequences, lengths, strict=True):
-        stop = int(ends[rows[-1]])
-        if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+    for rows, length, whole in zip(sequences, lengths, _consecutive(sequences), strict=True):
+        if whole:
+            stop = int(ends[rows[-1]])
             taken.append(everything[stop - length * len(rows) : stop])
         else:
             starts = ends[rows] - length
             taken.append((starts[:, None] + np.arange(length)).reshape(-1))
     return taken
+
+
+def _consecutive(sequences: Sequence[Ints]) -> list[bool]:
+    """Return for each group whether its rows follow one another in the Dataset."""
+    if not sequences:
+        return []
+    steps = np.diff(np.concatenate(sequences), prepend=-1) == 1
+    starts = np.cumsum([0, *(len(rows) for rows in sequences[:-1])])
+    steps[starts] = True
+    whole: list[bool] = np.logical_and.reduceat(steps, starts).tolist()
+    return whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,9 @@ def path_of(key: str) -> str:
     return f"structure_{key}" if key else ""
 
 
-def axes_of(key: str, rank: int, found: Contents | None) -> tuple[str, ...]:
+def axes_of(
+    key: str, rank: int, attrs: Mapping[str, Any], schema_version: str | None
+) -> tuple[str, ...]:
     """Return what the leading axes of a group's `sequences` are.
 
     Rank 3 is (sample, noise, length), or (sample, temperature, length) in files whose encodings
@@ -37,12 +40,9 @@ def axes_of(key: str, rank: int, found: Contents | None) -> tuple[str, ...]:
     """
     if not key:
         return ("structure", *_BY_RANK[rank][:-1])
-    if rank == 3 and found is not None:
-        path = path_of(key)
-        averaged = text_of(found.attr("", "schema_version")) == "sampling_averaged_v1"
-        if (averaged or is_true(found.attr(path, "averaged_encodings"))) and (
-            found.attr(path, "num_temperatures") is not None
-        ):
+    if rank == 3 and "num_temperatures" in attrs:
+        averaged = schema_version == "sampling_averaged_v1"
+        if averaged or is_true(attrs.get("averaged_encodings")):
             return AXES[0], AXES[2]
     return _BY_RANK[rank]
 
@@ -53,6 +53,10 @@ class Table:
 
     key: tuple[str, ...]
     """Key of the group that holds it; "" for each structure of the flat form."""
+    axes: tuple[tuple[str, ...], ...]
+    """Leading axes of its group's `sequences`."""
+    name: tuple[str | None, ...]
+    """Its `structure_id`, where it has one."""
     number: Ints
     """By which it is labelled."""
     sizes: Mapping[str, Ints]
@@ -60,25 +64,33 @@ class Table:
     length: Ints
     """Residues of each of its sequences."""
 
-    @property
-    def sequences(self) -> Ints:
-        """How many sequences each structure has."""
-        return self.sizes["sample"] * self.sizes["noise"] * self.sizes["temperature"]
-
 
 def table(keys: Sequence[str], shapes: Sequence[Shape], found: Contents | None) -> Table:
     """Return the structures that groups of these shapes of `sequences` hold."""
     _refuse_many(shapes, found)
-    columns: dict[str, list[int]] = {axis: [] for axis in (*AXES, "structure", "length")}
+    version = text_of(found.attr("", "schema_version")) if found is not None else None
+    rows: list[tuple[str, tuple[str, ...], str | None, Any]] = []
+    sizes: list[tuple[int, ...]] = []
     for key, shape in zip(keys, shapes, strict=True):
-        sizes = dict(zip(axes_of(key, len(shape), found), shape, strict=False))
-        for axis in (*AXES, "structure"):
-            columns[axis].append(sizes.get(axis, 1))
-        columns["length"].append(shape[-1])
-    counts = np.array(columns.pop("structure"), np.int64)
-    repeated = {axis: np.repeat(np.array(c, np.int64), counts) for axis, c in columns.items()}
-    held = tuple(key for key, n in zip(keys, counts.tolist(), strict=True) for _ in range(n))
-    return Table(held, _numbers(held, found), repeated, repeated.pop("length"))
+        attrs: dict[str, Any] = {}
+        if key and found is not None:
+            attrs = {attr.name: attr.value for attr in found.attrs.get(path_of(key), ())}
+        axes = axes_of(key, len(shape), attrs, version)
+        held = dict(zip(axes, shape, strict=False))
+        row = key, axes, text_of(attrs.get("structure_id")), attrs.get("structure_index")
+        rows += [row] * held.get("structure", 1)
+        size = (*(held.get(axis, 1) for axis in AXES), shape[-1])
+        sizes += [size] * held.get("structure", 1)
+    columns = np.array(sizes, np.int64).reshape(-1, 4).T
+    key_column, axes_column, names, said = zip(*rows, strict=True) if rows else ((),) * 4
+    return Table(
+        key=key_column,
+        axes=axes_column,
+        name=names,
+        number=_numbers(key_column, said),
+        sizes=dict(zip(AXES, columns[:3], strict=True)),
+        length=columns[3],
+    )
 
 
 def _refuse_many(shapes: Sequence[Shape], found: Contents | None) -> None:
@@ -92,23 +104,21 @@ def _refuse_many(shapes: Sequence[Shape], found: Contents | None) -> None:
         )
 
 
-def _numbers(keys: Sequence[str], found: Contents | None) -> Ints:
+def _numbers(keys: Sequence[str], said: Sequence[Any]) -> Ints:
     """Return the number of each structure: `structure_index`, else that of its group's name.
 
     Where these aren't distinct the names decide, and where those aren't either, the order.
     """
-    place = np.arange(len(keys))
-    named = np.array([int(k) if k else i for i, k in enumerate(keys)], object)
-    said = named.copy()
-    for i, key in enumerate(keys):
-        index = int_of(found.attr(path_of(key), "structure_index")) if key and found else None
-        if index is not None and index >= 0:
-            said[i] = index
-    for numbers in (said, named):
-        values = numbers.tolist()
-        if len(set(values)) == len(values) and max(values, default=0) < 2**63:
-            return np.array(values, np.int64)
-    return place
+    named = [int(key) if key else i for i, key in enumerate(keys)]
+    indices = (int_of(index) for index in said)
+    wanted = [
+        name if index is None or not 0 <= index < 2**63 else index
+        for index, name in zip(indices, named, strict=True)
+    ]
+    for numbers in (wanted, named):
+        if len(set(numbers)) == len(numbers):
+            return np.array(numbers, np.int64)
+    return np.arange(len(keys))
 
 
 def unlike_shapes(groups: Groups) -> Iterator[tuple[str, str, Shape, Shape]]:
@@ -139,7 +149,7 @@ def labels(groups: Groups, found: Contents) -> Labels:
             "sequences; open the other groups one at a time with group=..."
         )
     held = table(keys, whole, found)
-    counts = held.sequences
+    counts = np.prod(np.stack(list(held.sizes.values())), axis=0)
     within = _rows.within(counts)
     sizes = {axis: np.repeat(size, counts) for axis, size in held.sizes.items()}
     wide = np.int32 if held.number.max(initial=0) <= _rows.MAX_ROWS else np.int64
@@ -150,9 +160,9 @@ def labels(groups: Groups, found: Contents) -> Labels:
         "temperature": (within % sizes["temperature"]).astype(np.int32),
         "row_size": np.repeat(held.length.astype(np.int32), counts),
     }
-    ids = [text_of(found.attr(path_of(key), "structure_id")) if key else None for key in held.key]
-    if any(name is not None for name in ids):
-        columns["structure_id"] = np.repeat(_rows.column([name or "" for name in ids]), counts)
+    if any(name is not None for name in held.name):
+        names = _rows.column([name or "" for name in held.name])
+        columns["structure_id"] = np.repeat(names, counts)
     return columns
 
 

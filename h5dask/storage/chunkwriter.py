@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from h5dask.chunkindex import Filter
 from h5dask.errors import LayoutError, Refused
 from h5dask.storage import codec, plugins
-from h5dask.storage.planned import META_BLOCK_NBYTES
 from h5dask.storage.space import Reservation, full_disk_told
 
 Origin = tuple[int, ...]
 
 _INDEX_NBYTES = 256
 """At most what HDF5 adds to a dataset's index for one chunk."""
+_META_BLOCK_NBYTES = 64 << 10
+"""Nodes of the chunks' indexes lie together in blocks of this size."""
 _SLACK_NBYTES = 1 << 16
 """Room for what HDF5 may lay down beside a block's values."""
 _MOST_OPEN = 64
@@ -135,13 +136,13 @@ class ChunkWriter:
         self._datasets: dict[str, Any] = {}
         access = h5p.create(h5p.FILE_ACCESS)
         access.set_libver_bounds(h5f.LIBVER_EARLIEST, h5f.LIBVER_LATEST)
-        access.set_meta_block_size(META_BLOCK_NBYTES)
+        access.set_meta_block_size(_META_BLOCK_NBYTES)
         access.set_file_locking(False, ignore_when_disabled=True)
         access.set_fclose_degree(h5f.CLOSE_STRONG)
         self._space = Reservation(path)
         try:
             with full_disk_told(path):
-                self._space.need(os.path.getsize(path) + 2 * META_BLOCK_NBYTES)
+                self._space.need(os.path.getsize(path) + 2 * _META_BLOCK_NBYTES)
             self._file = h5f.open(os.fsencode(path), h5f.ACC_RDWR, fapl=access)
         except BaseException:
             self._space.close()

@@ -180,14 +180,14 @@ def _walk(root: Any, walk: _Walk) -> None:
                 walk.links[child] = f"hard:/{walk.seen[info.u]}"
                 continue
             walk.seen[info.u] = child
-            family = _family_of(walk, child)
-            if family is not None:
-                walk.complete = False
-                _describe_member(child, h5g.open(group, name.encode()), family, walk)
-                continue
             opened = h5o.open(group, name.encode())
+            family = _family_of(walk, child)
             if isinstance(opened, h5g.GroupID):
-                inner.append((child, opened))
+                if family is None:
+                    inner.append((child, opened))
+                else:
+                    walk.complete = False
+                    _describe_member(child, opened, family, walk)
             elif isinstance(opened, h5d.DatasetID):
                 _describe_dataset(child, opened, walk)
             else:
@@ -206,20 +206,16 @@ def _target(group: Any, name: str, kind: int) -> str:
 
 def _describe_group(path: str, group: Any, walk: _Walk) -> list[str]:
     """Record a group and return its members' names in the order to visit them."""
-    created = group.get_create_plist() if path else None
-    link_order = created.get_link_creation_order() if created else _root_order(group)
+    created = group.get_create_plist()
+    link_order = created.get_link_creation_order()
     names = [name.decode() for name in _members(group, link_order)]
     walk.groups[path] = GroupForm(
         link_order=link_order,
-        attr_order=created.get_attr_creation_order() if created else link_order,
+        attr_order=created.get_attr_creation_order(),
         members=tuple(names) if link_order else (),
     )
-    _keep_attrs(path, group, walk)
+    _keep_attrs(path, group, walk, created.get_attr_creation_order())
     return names
-
-
-def _root_order(group: Any) -> int:
-    return int(h5py.h5i.get_file_id(group).get_create_plist().get_link_creation_order())
 
 
 def _members(group: Any, link_order: int) -> list[bytes]:
@@ -229,23 +225,20 @@ def _members(group: Any, link_order: int) -> list[bytes]:
     return names
 
 
-def _keep_attrs(path: str, loc: Any, walk: _Walk) -> None:
+def _keep_attrs(path: str, loc: Any, walk: _Walk, order: int) -> None:
     if not h5a.get_num_attrs(loc):
         return
+    names: list[bytes] = []
+    by = h5py.h5.INDEX_CRT_ORDER if order else h5py.h5.INDEX_NAME
+    h5a.iterate(loc, names.append, index_type=by)
     found = []
-    for name in _attr_names(loc):
+    for name in names:
         attr = h5a.open(loc, name)
         if h5py.check_ref_dtype(attr.dtype) is not None:
             walk.links[f"{path}@{name.decode()}"] = "reference:"
             continue
         found.append(_read_attr(name.decode(), attr))
     walk.attrs[path] = tuple(found)
-
-
-def _attr_names(loc: Any) -> list[bytes]:
-    names: list[bytes] = []
-    h5a.iterate(loc, names.append)
-    return names
 
 
 def _read_attr(name: str, attr: Any) -> Attr:
@@ -341,7 +334,7 @@ def _describe_dataset(path: str, dataset: Any, walk: _Walk) -> None:
         walk.inline[position] = inline
     if (form.dtype == "str" or form.is_ragged_bytes) and math.prod(shape):
         walk.mean_nbytes[path] = _measure(dataset, shape)
-    _keep_attrs(path, dataset, walk)
+    _keep_attrs(path, dataset, walk, form.attr_order)
 
 
 def _form(dataset: Any) -> tuple[ArrayForm, tuple[int, ...]]:

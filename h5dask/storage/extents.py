@@ -171,6 +171,21 @@ def runs(index: ChunkIndex, piece: Piece, itemsize: int) -> tuple[Ints, Ints]:
     return _joined(starts, nbytes)
 
 
+def lone_run(
+    index: ChunkIndex, start: Sequence[int], shape: Sequence[int], itemsize: int
+) -> int | None:
+    """Return the offset of a box that is whole rows of a contiguous dataset, None of any other.
+
+    Such a box is one run of bytes in the order of its values: there are many thousands of them
+    where datasets are small, and nothing needs to be cut.
+    """
+    if index.chunks != index.shape or len(index.offset) != 1 or not shape:
+        return None
+    if tuple(shape[1:]) != index.shape[1:]:
+        return None
+    return int(index.offset[0]) + start[0] * itemsize * math.prod(shape[1:])
+
+
 def _numbers(index: ChunkIndex, piece: Piece) -> Ints:
     """Return the numbers of a piece's chunks, in the order of the piece."""
     numbers = np.zeros(1, np.int64)

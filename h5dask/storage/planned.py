@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from h5dask.contents import ArrayForm, Attr, GroupForm
 from h5dask.storage.forms import stored_chunks, stored_itemsize
 
-META_BLOCK_NBYTES = 8 << 20
-"""Metadata is laid down in blocks of this size, so that a reader finds it in few places."""
-
+_META_BLOCKS = (2048, 8 << 20)
+"""Least (HDF5's own choice) and largest size of a block of metadata."""
 _LARGE_ATTR_NBYTES = 64_000
 """HDF5's first form of object headers holds attributes a little larger than this."""
 _OBJECT_NBYTES = 4096
@@ -78,13 +77,33 @@ def _attr_nbytes(attr: Attr) -> int:
 
 def expected_nbytes(plan: Plan) -> int:
     """Return a little more than the finished file takes, `values` and copies apart."""
+    return _all_values_nbytes(plan) + _metadata_nbytes(plan) + 2 * meta_block_nbytes(plan)
+
+
+def meta_block_nbytes(plan: Plan) -> int:
+    """Return the size of the blocks in which metadata is laid down.
+
+    Large ones keep it together in few places. What is left of the last one is lost, so no more
+    than a thousandth of the values, or an eighth of the metadata, is put at stake.
+    """
+    metadata = _metadata_nbytes(plan)
+    wanted = min(max(metadata // 8, _all_values_nbytes(plan) // 1000), metadata)
+    return min(max(wanted, _META_BLOCKS[0]), _META_BLOCKS[1])
+
+
+def _all_values_nbytes(plan: Plan) -> int:
+    return sum(_values_nbytes(array) for array in plan.arrays)
+
+
+def _metadata_nbytes(plan: Plan) -> int:
+    """Return at most what groups, datasets, attributes and chunk indexes take."""
     names = [*plan.groups, *(array.path for array in plan.arrays)]
     attrs = [a for found in plan.attrs.values() for a in found]
     attrs += [a for array in plan.arrays for a in array.attrs]
     links = sum(_LINK_NBYTES + 4 * len(name) for name in names)
     notes = sum(_LINK_NBYTES + 2 * (_attr_nbytes(a) + _text_nbytes(a.value)) for a in attrs)
-    arrays = sum(_array_nbytes(array) for array in plan.arrays)
-    return arrays + links + notes + _OBJECT_NBYTES * len(names) + 2 * META_BLOCK_NBYTES
+    indexes = sum(_index_nbytes(array) for array in plan.arrays)
+    return links + notes + indexes + _OBJECT_NBYTES * len(names)
 
 
 def _text_nbytes(value: Any) -> int:
@@ -93,16 +112,23 @@ def _text_nbytes(value: Any) -> int:
     return 4 * len(value) + 64 if isinstance(value, (str, bytes)) else 0
 
 
-def _array_nbytes(array: PlannedArray) -> int:
-    """Return what an array's bytes and the index of its chunks take."""
+def _values_nbytes(array: PlannedArray) -> int:
+    """Return what an array's bytes take where the skeleton allocates them, padding included."""
     if not array.allocated:
         return 0
-    index_nbytes = 0
-    covered = array.shape
-    if array.form.storage == "chunked":
-        chunks = stored_chunks(array.form, array.shape)
-        grid = [-(-n // chunk) for n, chunk in zip(array.shape, chunks, strict=True)]
-        covered = tuple(n * chunk for n, chunk in zip(grid, chunks, strict=True))
-        # A key and an address for each chunk, in nodes of a B-tree that may be half empty.
-        index_nbytes = 2 * math.prod(grid) * (24 + 8 * len(grid)) + _OBJECT_NBYTES
-    return math.prod(covered) * np.dtype(array.form.dtype).itemsize + index_nbytes
+    itemsize = np.dtype(array.form.dtype).itemsize
+    if array.form.storage != "chunked":
+        return math.prod(array.shape) * itemsize
+    return math.prod(_grid(array)) * math.prod(stored_chunks(array.form, array.shape)) * itemsize
+
+
+def _index_nbytes(array: PlannedArray) -> int:
+    """Return what the index of the chunks takes: nodes of a B-tree that may be half empty."""
+    if not array.allocated or array.form.storage != "chunked":
+        return 0
+    return 2 * math.prod(_grid(array)) * (24 + 8 * len(array.shape)) + _OBJECT_NBYTES
+
+
+def _grid(array: PlannedArray) -> list[int]:
+    chunks = stored_chunks(array.form, array.shape)
+    return [-(-n // chunk) for n, chunk in zip(array.shape, chunks, strict=True)]

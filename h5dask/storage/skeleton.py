@@ -21,11 +21,11 @@ from h5dask.storage.datasets import DatasetWriter
 from h5dask.storage.links import Copies, link_creation
 from h5dask.storage.objectheader import set_space_times
 from h5dask.storage.planned import (
-    META_BLOCK_NBYTES,
     Plan,
     PlannedArray,
     expected_nbytes,
     has_large_attrs,
+    meta_block_nbytes,
 )
 from h5dask.storage.space import Reservation, full_disk_told
 
@@ -71,10 +71,11 @@ def create(path: str, plan: Plan) -> dict[str, ChunkIndex]:
     with ExitStack() as on_failure:
         on_failure.callback(_remove, path)
         with full_disk_told(path):
-            nbytes = _write_empty(path, plan)
+            access = _access(plan)
+            nbytes = _write_empty(path, plan, access)
             with Reservation(path) as space:
                 space.need(nbytes + expected_nbytes(plan))
-                datasets = _fill_in(path, plan, space)
+                datasets = _fill_in(path, plan, access, space)
                 set_space_times(path, datasets.times)
                 space.finish()
         on_failure.pop_all()
@@ -88,7 +89,7 @@ def _remove(path: str) -> None:
         return
 
 
-def _write_empty(path: str, plan: Plan) -> int:
+def _write_empty(path: str, plan: Plan, access: Any) -> int:
     """Write an HDF5 file with nothing in it, made in memory, and return its size.
 
     So the file exists, and space for it can be reserved, before HDF5 has it open.
@@ -98,9 +99,9 @@ def _write_empty(path: str, plan: Plan) -> int:
     created.set_obj_track_times(False)
     created.set_link_creation_order(root.link_order)
     created.set_attr_creation_order(root.attr_order)
-    access = _access(plan)
-    access.set_fapl_core(block_size=1 << 16, backing_store=False)
-    with closing(h5f.create(b"empty", h5f.ACC_TRUNC, fcpl=created, fapl=access)) as file:
+    memory = access.copy()
+    memory.set_fapl_core(block_size=1 << 16, backing_store=False)
+    with closing(h5f.create(b"empty", h5f.ACC_TRUNC, fcpl=created, fapl=memory)) as file:
         h5f.flush(file)
         image = file.get_file_image()
     with open(path, "wb") as out:
@@ -113,13 +114,13 @@ def _access(plan: Plan) -> Any:
     # The earliest forms keep the encoding of every type as it came; newer ones would renew it.
     oldest = h5f.LIBVER_V18 if has_large_attrs(plan) else h5f.LIBVER_EARLIEST
     access.set_libver_bounds(oldest, h5f.LIBVER_LATEST)
-    access.set_meta_block_size(META_BLOCK_NBYTES)
+    access.set_meta_block_size(meta_block_nbytes(plan))
     access.set_file_locking(False, ignore_when_disabled=True)
     access.set_fclose_degree(h5f.CLOSE_STRONG)
     return access
 
 
-def _fill_in(path: str, plan: Plan, space: Reservation) -> DatasetWriter:
+def _fill_in(path: str, plan: Plan, access: Any, space: Reservation) -> DatasetWriter:
     """Make everything in the file, parents first, members in their order of creation."""
     attributes = AttributeWriter(path)
     groups = _GroupWriter(plan, attributes)
@@ -130,7 +131,7 @@ def _fill_in(path: str, plan: Plan, space: Reservation) -> DatasetWriter:
     with ExitStack() as stack:
         copies = Copies(path, space, [*plan.groups, *arrays, *sources])
         stack.callback(copies.close)
-        file = h5f.open(os.fsencode(path), h5f.ACC_RDWR, fapl=_access(plan))
+        file = h5f.open(os.fsencode(path), h5f.ACC_RDWR, fapl=access)
         stack.enter_context(closing(file))
         waiting = [(groups.open_root(file), iter(children.get("", ())))]
         while waiting:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from h5dask.chunkindex import ChunkIndex
 from h5dask.errors import CorruptInput, LayoutError, NotFound
-from h5dask.storage.extents import Piece, pieces, runs
+from h5dask.storage.extents import Piece, lone_run, pieces, runs
 from h5dask.storage.space import full_disk_told
 
 PIECE_NBYTES = 4 << 20
@@ -110,19 +110,18 @@ def write_pieces(
     As `write_block`, with the file opened once; the receipt is that of all parts end to end.
     """
     stored = np.dtype(dtype)
-    n_values = nbytes = crc = 0
+    receipt = Receipt(0, 0, 0)
     with _opened(path, os.O_WRONLY) as file, full_disk_told(path):
         for index, start, block in parts:
             _check(path, index, start, block, stored)
-            for piece in pieces(index, start, block.shape, stored.itemsize, PIECE_NBYTES):
-                offsets = _places(path, index, piece, stored.itemsize)
-                raw = _staged(piece, block, stored, fill)
+            crc, nbytes = receipt.crc, receipt.nbytes
+            for raw, places in _in_file_order(path, index, start, block, stored, fill):
                 crc = deflate.crc32(raw, crc)
-                for offset, at, n in offsets:
-                    _write_all(file, raw[at : at + n], offset)
                 nbytes += raw.nbytes
-            n_values += block.size
-    return Receipt(n_values, nbytes, crc)
+                for offset, at, n in places:
+                    _write_all(file, raw[at : at + n], offset)
+            receipt = Receipt(receipt.n_values + block.size, nbytes, crc)
+    return receipt
 
 
 def read_receipt(path: str, boxes: Iterable[Box], dtype: str) -> Receipt:
@@ -143,22 +142,65 @@ def read_receipt(path: str, boxes: Iterable[Box], dtype: str) -> Receipt:
         Where the file ends too early.
     """
     stored = np.dtype(dtype)
-    n_values = nbytes = crc = 0
+    receipt = Receipt(0, 0, 0)
     with _opened(path, os.O_RDONLY) as file:
         for index, start, shape in boxes:
-            for piece in pieces(index, start, shape, stored.itemsize, PIECE_NBYTES):
-                raw = _bytes_of(_staging.take(piece.shape, stored))
-                for offset, at, n in _places(path, index, piece, stored.itemsize):
+            crc, nbytes = receipt.crc, receipt.nbytes
+            for raw, places in _to_fill(path, index, start, shape, stored):
+                for offset, at, n in places:
                     _read_all(path, file, raw[at : at + n], offset)
                 crc = deflate.crc32(raw, crc)
                 nbytes += raw.nbytes
-            n_values += math.prod(shape)
-    return Receipt(n_values, nbytes, crc)
+            receipt = Receipt(receipt.n_values + math.prod(shape), nbytes, crc)
+    return receipt
 
 
-def _places(
-    path: str, index: ChunkIndex, piece: Piece, itemsize: int
-) -> Iterator[tuple[int, int, int]]:
+_Places = Iterable[tuple[int, int, int]]
+"""Of each run: offset in the file, start in the bytes at hand, how many."""
+
+
+def _in_file_order(
+    path: str,
+    index: ChunkIndex,
+    start: tuple[int, ...],
+    block: NDArray[Any],
+    stored: np.dtype[Any],
+    fill: bytes | None,
+) -> Iterator[tuple[Bytes, _Places]]:
+    """Yield a block's bytes in the order of the file, a few at a time, and their places."""
+    offset = lone_run(index, start, block.shape, stored.itemsize)
+    if offset is not None and block.flags.c_contiguous and block.dtype == stored:
+        raw = _bytes_of(block)
+        for at in range(0, len(raw), PIECE_NBYTES):
+            part = raw[at : at + PIECE_NBYTES]
+            yield part, [(offset + at, 0, len(part))]
+        return
+    for piece in pieces(index, start, block.shape, stored.itemsize, PIECE_NBYTES):
+        places = _places(path, index, piece, stored.itemsize)
+        yield _staged(piece, block, stored, fill), places
+
+
+def _to_fill(
+    path: str,
+    index: ChunkIndex,
+    start: tuple[int, ...],
+    shape: tuple[int, ...],
+    stored: np.dtype[Any],
+) -> Iterator[tuple[Bytes, _Places]]:
+    """Yield room for a box's bytes, a few at a time, and where they come from."""
+    offset = lone_run(index, start, shape, stored.itemsize)
+    if offset is not None:
+        nbytes = math.prod(shape) * stored.itemsize
+        for at in range(0, nbytes, PIECE_NBYTES):
+            n = min(PIECE_NBYTES, nbytes - at)
+            yield _staging.take((n,), np.dtype(np.uint8)), [(offset + at, 0, n)]
+        return
+    for piece in pieces(index, start, shape, stored.itemsize, PIECE_NBYTES):
+        places = _places(path, index, piece, stored.itemsize)
+        yield _bytes_of(_staging.take(piece.shape, stored)), places
+
+
+def _places(path: str, index: ChunkIndex, piece: Piece, itemsize: int) -> _Places:
     """Return offset in the file, start in the piece and bytes of each of its runs."""
     offsets, nbytes = runs(index, piece, itemsize)
     if int(offsets.min()) < 0:

@@ -1,0 +1,315 @@
+"""The main job from end to end, over files of every layout, on a cluster of local processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.system import CPU_COUNT
+
+from h5dask import layouts
+from h5dask.errors import Conflict
+from h5dask.layout import Layout
+from h5dask.reader import identify, open_dataset, validate
+from h5dask.testing import assert_same_form, example_file
+from h5dask.writer import write_dataset
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FILES = Path(__file__).parent / "demo_files"
+"""Real files that come with the package, a folder a layout."""
+
+MOST_WORKERS = 4
+"""Worker processes where none are asked for; a demo needs no more."""
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # Blocks are freed and allocated all the time: at its usual 64 KiB glibc gives every one of
+    # them back to the system, and each page of the next one is zeroed again.
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+}
+"""Environment of a worker process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What happened to one file."""
+
+    file: str
+    """Its name."""
+    layout: str
+    """Name of its layout."""
+    rows: int
+    """Rows along the dim in which such files grow."""
+    nbytes_in: int
+    """Bytes of the file that was read."""
+    nbytes_out: int
+    """Bytes of the file that was written."""
+    problems: tuple[str, ...]
+    """What is wrong with the input or the result, or differs between them."""
+    seconds: float
+    """From opening the one to comparing the other."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as values that JSON can hold."""
+        return asdict(self)
+
+
+def run(
+    *,
+    scale: int,
+    n_workers: int | None = None,
+    keep: str | None = None,
+    say: Callable[[str], None],
+) -> tuple[Stage, ...]:
+    """Run the main job over the real files and one generated file of each layout.
+
+    Parameters
+    ----------
+    scale : int
+        Bytes up to which a file is generated.
+    n_workers : int, optional
+        Worker processes; one a core, at most 4, without it.
+    keep : str, optional
+        New or empty folder where generated and written files stay; without it they go one by one.
+    say : callable
+        Takes a line about what is going on.
+
+    Raises
+    ------
+    Conflict
+        The folder to keep files in holds something already.
+    """
+    if keep is not None and os.path.isdir(keep) and os.listdir(keep):
+        raise Conflict(f"{keep}: is not empty; name a new folder")
+    stages = []
+    with ExitStack() as stack:
+        scratch = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="h5dask-demo-", ignore_cleanup_errors=True)
+        )
+        stack.enter_context(_cache_in(os.path.join(scratch, "indexes")))
+        stack.enter_context(_cluster(n_workers or min(CPU_COUNT, MOST_WORKERS), scratch, say))
+        files = Path(keep or scratch)
+        for layout in layouts.all_layouts():
+            for path in _inputs(layout, files / "generated", scale):
+                stage = _stage(layout, path, files / "written")
+                say(f"{stage.layout}: {stage.file}, {_outcome(stage)} in {stage.seconds:.1f} s")
+                stages.append(stage)
+                if keep is None:
+                    (files / "written" / path.name).unlink()
+                    if path.is_relative_to(files):
+                        path.unlink()
+    return tuple(stages)
+
+
+def _outcome(stage: Stage) -> str:
+    return f"{len(stage.problems)} problems" if stage.problems else "no problems"
+
+
+@contextmanager
+def _cache_in(folder: str) -> Iterator[None]:
+    """Remember indexes in a folder that goes with the run."""
+    before = os.environ.get("H5DASK_CACHE")
+    os.environ["H5DASK_CACHE"] = folder
+    try:
+        yield
+    finally:
+        del os.environ["H5DASK_CACHE"]
+        if before is not None:
+            os.environ["H5DASK_CACHE"] = before
+
+
+@contextmanager
+def _cluster(n_workers: int, scratch: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Start worker processes with a dashboard; every computation inside runs on them."""
+    from distributed import Client, LocalCluster
+
+    said = "process" if n_workers == 1 else "processes"
+    say(f"Starting {n_workers} worker {said} ...")
+    with (
+        _without_script(),
+        dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT}),
+        LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            local_directory=scratch,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster),
+    ):
+        say(f"Dashboard: {cluster.dashboard_link}")
+        yield
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Keep new processes from importing the running script, which need not be guarded for it."""
+    script = sys.modules["__main__"]
+    names = [name for name in ("__file__", "__spec__") if hasattr(script, name)]
+    hidden = {name: getattr(script, name) for name in names}
+    for name in hidden:
+        setattr(script, name, None)
+    try:
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(script, name, value)
+
+
+def _inputs(layout: Layout, folder: Path, scale: int) -> Iterator[Path]:
+    """Yield a layout's real files, or its example where there are none, and a generated one."""
+    real = sorted(path for path in FILES.glob("*/*.h*5") if identify(path) == layout.name)
+    paths = real or [Path(example_file(layout.name))]
+    yield from paths
+    grown = _grown(layout, paths, scale)
+    if grown is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{layout.name}_generated.h5"
+        write_dataset(grown, path)
+        yield path
+
+
+def _grown(layout: Layout, paths: Sequence[Path], scale: int) -> xr.Dataset | None:
+    """Return a valid Dataset of about `scale` bytes, or less where the layout's consumer ends."""
+    if layout.along is not None:
+        return _repeated(layout, max(paths, key=lambda path: path.stat().st_size), scale)
+    if layout.name in GROWN_BY:
+        return GROWN_BY[layout.name](paths, scale)
+    return None
+
+
+def _repeated(layout: Layout, path: Path, scale: int) -> xr.Dataset:
+    """Return a file many times end to end; texts that tell its rows apart stay distinct."""
+    once, nbytes, along = open_dataset(path), path.stat().st_size, str(layout.along)
+    n = max(1, scale // nbytes)
+    while n > 1 and layout.limits is not None:
+        sizes = {str(dim): size for dim, size in once.sizes.items()}
+        if not list(layout.limits({**sizes, along: sizes[along] * n}, nbytes * n)):
+            break
+        n //= 2
+    ds = open_dataset([path] * n).drop_vars("source", errors="ignore")
+    for name, coord in once.coords.items():
+        if coord.dims != (along,) or coord.dtype != object:
+            continue
+        values = coord.values
+        if len(set(values)) == len(values):
+            copies = [f"{value}/{copy}" for copy in range(n) for value in values]
+            ds = ds.assign_coords({name: (along, np.array(copies, object))})
+    return ds
+
+
+def _farther(paths: Iterable[Path], scale: int) -> xr.Dataset | None:
+    """Return a benchmark with many more vectors, too far off to be anyone's neighbors."""
+    for path in paths:
+        ds = open_dataset(path)
+        if ds.attrs["distance"] == "euclidean" and "train_labels" not in ds:
+            train = ds.train.data
+            n, d = max(0, scale // train[:1].nbytes - train.shape[0]), train.shape[1]
+            far = da.random.default_rng(0).standard_normal((n, d), chunks=("auto", -1)) + 1e4
+            both = da.concatenate([train, far.astype(train.dtype)])
+            return ds.drop_vars("train").assign(train=(ds.train.dims, both))
+    return None
+
+
+GROWN_BY = {"ann": _farther}
+"""How layouts grow whose files can't lie end to end."""
+
+
+def _stage(layout: Layout, path: Path, folder: Path) -> Stage:
+    """Open, validate, reduce and write one file, and compare the result with it."""
+    started = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / path.name
+    ds = open_dataset(path)
+    problems = [str(problem) for problem in validate(path, values=True)]
+    means = _means(ds)
+    write_dataset(ds, target)
+    problems += [str(problem) for problem in validate(target, values=True)]
+    problems += _differences(path, target, means, _means(open_dataset(target)))
+    return Stage(
+        file=path.name,
+        layout=layout.name,
+        rows=_rows(layout, ds),
+        nbytes_in=path.stat().st_size,
+        nbytes_out=target.stat().st_size,
+        problems=tuple(problems),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _means(ds: xr.Dataset) -> xr.Dataset:
+    """Return the mean over the rows of every variable of numbers, in one pass."""
+    numbers = ds[[name for name, variable in ds.data_vars.items() if variable.dtype.kind in "iufb"]]
+    return numbers.map(lambda values: values.mean(values.dims[0], dtype="float64")).compute()
+
+
+def _differences(path: Path, target: Path, before: xr.Dataset, after: xr.Dataset) -> list[str]:
+    """Return what the result has otherwise than its input; sums differ in their last digits."""
+    found = [
+        f"{target}: the mean of {name} is {after[name].values!r}, in {path} {before[name].values!r}"
+        for name in before
+        if not np.allclose(before[name], after[name], rtol=1e-12, atol=1e-12, equal_nan=True)
+    ]
+    try:
+        assert_same_form(str(path), str(target))
+    except AssertionError as error:
+        found.append(f"{target}: has another form than {path} ({error})")
+    return found
+
+
+def _rows(layout: Layout, ds: xr.Dataset) -> int:
+    """Return the rows along the dim in which such files grow: the longest one, if none is named."""
+    return int(ds.sizes[layout.along] if layout.along else max(ds.sizes.values()))
+
+
+def table(stages: Sequence[Stage]) -> Table:
+    """Return the closing table, to print with rich: a row a file, and the sums."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, show_footer=True)
+    problems = sum(len(stage.problems) for stage in stages)
+    seconds = sum(stage.seconds for stage in stages)
+    made.add_column("file", footer=f"{len(stages)} files")
+    made.add_column("layout")
+    for name, footer in (
+        ("rows", ""),
+        ("MB in", _megabytes(sum(stage.nbytes_in for stage in stages))),
+        ("MB out", _megabytes(sum(stage.nbytes_out for stage in stages))),
+        ("problems", str(problems)),
+        ("seconds", f"{seconds:.1f}"),
+    ):
+        made.add_column(name, footer=footer, justify="right")
+    for stage in stages:
+        made.add_row(
+            stage.file,
+            stage.layout,
+            f"{stage.rows:,}",
+            _megabytes(stage.nbytes_in),
+            _megabytes(stage.nbytes_out),
+            str(len(stage.problems)),
+            f"{stage.seconds:.1f}",
+        )
+    return made
+
+
+def _megabytes(nbytes: int) -> str:
+    return f"{nbytes / 1e6:,.2f}"
