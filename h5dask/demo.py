@@ -35,6 +35,9 @@ FILES = Path(__file__).parent / "demo_files"
 MOST_WORKERS = 4
 """Worker processes where none are asked for; a demo needs no more."""
 
+MOST_COPIES = 32
+"""Copies of a file that are laid end to end at once."""
+
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -179,57 +182,62 @@ def _inputs(layout: Layout, folder: Path, scale: int) -> Iterator[Path]:
     real = sorted(path for path in FILES.glob("*/*.h*5") if identify(path) == layout.name)
     paths = real or [Path(example_file(layout.name))]
     yield from paths
-    grown = _grown(layout, paths, scale)
-    if grown is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{layout.name}_generated.h5"
-        write_dataset(grown, path)
-        yield path
-
-
-def _grown(layout: Layout, paths: Sequence[Path], scale: int) -> xr.Dataset | None:
-    """Return a valid Dataset of about `scale` bytes, or less where the layout's consumer ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{layout.name}_generated.h5"
     if layout.along is not None:
-        return _repeated(layout, max(paths, key=lambda path: path.stat().st_size), scale)
-    if layout.name in GROWN_BY:
-        return GROWN_BY[layout.name](paths, scale)
-    return None
+        _repeat(layout, max(paths, key=lambda path: path.stat().st_size), target, scale)
+    elif layout.name in GROWN_BY:
+        GROWN_BY[layout.name](paths, target, scale)
+    if target.exists():
+        yield target
 
 
-def _repeated(layout: Layout, path: Path, scale: int) -> xr.Dataset:
-    """Return a file many times end to end; texts that tell its rows apart stay distinct."""
-    once, nbytes, along = open_dataset(path), path.stat().st_size, str(layout.along)
-    n = max(1, scale // nbytes)
+def _repeat(layout: Layout, path: Path, target: Path, scale: int) -> None:
+    """Write a file many times end to end, by a few copies and then copies of those."""
+    while (n := _copies(layout, path, scale)) > 1:
+        write_dataset(_end_to_end(layout, path, n), target, overwrite=True)
+        path = target
+
+
+def _copies(layout: Layout, path: Path, scale: int) -> int:
+    """Return how many copies are within the scale and within what the layout's consumer takes."""
+    nbytes, along = path.stat().st_size, str(layout.along)
+    n = min(scale // nbytes, MOST_COPIES)
+    sizes = {str(dim): size for dim, size in open_dataset(path).sizes.items()}
     while n > 1 and layout.limits is not None:
-        sizes = {str(dim): size for dim, size in once.sizes.items()}
         if not list(layout.limits({**sizes, along: sizes[along] * n}, nbytes * n)):
             break
-        n //= 2
-    ds = open_dataset([path] * n).drop_vars("source", errors="ignore")
+        n -= 1
+    return n
+
+
+def _end_to_end(layout: Layout, path: Path, n: int) -> xr.Dataset:
+    """Return a file several times end to end; texts that tell its rows apart stay distinct."""
+    once, ds, along = open_dataset(path), open_dataset([path] * n), str(layout.along)
     for name, coord in once.coords.items():
-        if coord.dims != (along,) or coord.dtype != object:
-            continue
-        values = coord.values
-        if len(set(values)) == len(values):
-            copies = [f"{value}/{copy}" for copy in range(n) for value in values]
-            ds = ds.assign_coords({name: (along, np.array(copies, object))})
+        if coord.dims == (along,) and coord.dtype == object:
+            values = coord.values
+            if len(set(values)) == len(values):
+                copies = [f"{value}/{copy}" for copy in range(n) for value in values]
+                ds = ds.assign_coords({name: (along, np.array(copies, object))})
     return ds
 
 
-def _farther(paths: Iterable[Path], scale: int) -> xr.Dataset | None:
-    """Return a benchmark with many more vectors, too far off to be anyone's neighbors."""
+def _set_farther(paths: Iterable[Path], target: Path, scale: int) -> None:
+    """Write a benchmark with many more vectors, too far off to be anyone's neighbors."""
     for path in paths:
         ds = open_dataset(path)
-        if ds.attrs["distance"] == "euclidean" and "train_labels" not in ds:
-            train = ds.train.data
-            n, d = max(0, scale // train[:1].nbytes - train.shape[0]), train.shape[1]
+        row = ds.train[:1].nbytes
+        n, d = scale // row - ds.sizes["vector"], ds.sizes["feature"]
+        if ds.attrs["distance"] == "euclidean" and "train_labels" not in ds and n > 0:
             far = da.random.default_rng(0).standard_normal((n, d), chunks=("auto", -1)) + 1e4
-            both = da.concatenate([train, far.astype(train.dtype)])
-            return ds.drop_vars("train").assign(train=(ds.train.dims, both))
-    return None
+            train = da.concatenate([ds.train.data, far.astype(ds.train.dtype)])
+            grown = ds.drop_vars("train").assign(train=(ds.train.dims, train))
+            write_dataset(grown, target)
+            return
 
 
-GROWN_BY = {"ann": _farther}
+GROWN_BY = {"ann": _set_farther}
 """How layouts grow whose files can't lie end to end."""
 
 

@@ -213,8 +213,17 @@ def joined_attrs(layout: Layout, files: Sequence[Contents]) -> dict[str, Any]:
                 value = contents.attr(spec.path, spec.name)
                 if value is not None:
                     attrs[spec.name] = value
-        found.append({name: value for name, value in attrs.items() if value is not None})
+        found.append({n: as_text(value) for n, value in attrs.items() if value is not None})
     return _one_attrs(layout, found, [contents.subject for contents in files])
+
+
+def as_text(value: Any) -> Any:
+    """Return an attribute's value as the Dataset has it: text of fixed length as str."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, np.ndarray) and value.dtype.kind == "S":
+        return np.array([as_text(one) for one in value.ravel()], object).reshape(value.shape)
+    return value
 
 
 def _one_attrs(

@@ -22,6 +22,7 @@ from h5dask.check.attributes import json_of
 from h5dask.contents import AS_SHAPE, UNLIMITED, ArrayForm, Attr, Contents, GroupForm
 from h5dask.errors import LayoutError
 from h5dask.grouping import Groups, arrange
+from h5dask.joining import as_text
 from h5dask.layout import ArraySpec, AttrSpec, Derived, Layout, fill, parse, placeholders
 from h5dask.storage.forms import attr as new_attr
 from h5dask.storage.forms import form_of, gzip_filters, stored_chunks
@@ -580,7 +581,7 @@ def _apply_dataset(draft: _Draft, found: dict[str, dict[str, Attr]], keep_attrs:
 
 def _attr(name: str, value: Any, spec: AttrSpec | None, old: Attr | None) -> Attr:
     """Return an attribute: word for word as it was where its value is what it was."""
-    if old is not None and _equal(old.value, value):
+    if old is not None and (_equal(old.value, value) or _equal(as_text(old.value), value)):
         return old
     if spec is not None and spec.kind == "json" and isinstance(value, Mapping):
         value = json.dumps(value)

@@ -69,8 +69,9 @@ def table(keys: Sequence[str], shapes: Sequence[Shape], found: Contents | None) 
     """Return the structures that groups of these shapes of `sequences` hold."""
     _refuse_many(shapes, found)
     version = text_of(found.attr("", "schema_version")) if found is not None else None
-    rows: list[tuple[str, tuple[str, ...], str | None, Any]] = []
-    sizes: list[tuple[int, ...]] = []
+    # Flat columns of what exists already: a container a row would keep the collector busy.
+    columns: tuple[list[Any], ...] = ([], [], [], [])
+    sizes: tuple[list[int], ...] = ([], [], [], [])
     for key, shape in zip(keys, shapes, strict=True):
         attrs: dict[str, Any] = {}
         if key and found is not None:
@@ -78,18 +79,17 @@ def table(keys: Sequence[str], shapes: Sequence[Shape], found: Contents | None) 
         axes = axes_of(key, len(shape), attrs, version)
         held = dict(zip(axes, shape, strict=False))
         row = key, axes, text_of(attrs.get("structure_id")), attrs.get("structure_index")
-        rows += [row] * held.get("structure", 1)
-        size = (*(held.get(axis, 1) for axis in AXES), shape[-1])
-        sizes += [size] * held.get("structure", 1)
-    columns = np.array(sizes, np.int64).reshape(-1, 4).T
-    key_column, axes_column, names, said = zip(*rows, strict=True) if rows else ((),) * 4
+        size = *(held.get(axis, 1) for axis in AXES), shape[-1]
+        for column, value in zip((*columns, *sizes), (*row, *size), strict=True):
+            column.extend([value] * held.get("structure", 1))
+    counts = [np.array(column, np.int64) for column in sizes]
     return Table(
-        key=key_column,
-        axes=axes_column,
-        name=names,
-        number=_numbers(key_column, said),
-        sizes=dict(zip(AXES, columns[:3], strict=True)),
-        length=columns[3],
+        key=tuple(columns[0]),
+        axes=tuple(columns[1]),
+        name=tuple(columns[2]),
+        number=_numbers(columns[0], columns[3]),
+        sizes=dict(zip(AXES, counts[:3], strict=True)),
+        length=counts[3],
     )
 
 

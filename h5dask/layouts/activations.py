@@ -260,10 +260,20 @@ LAYOUT = Layout(
         AttrSpec(path="", name="model_name", doc="name of the model"),
         AttrSpec(path="", name="dataset_name", doc="name of the dataset"),
         AttrSpec(path="", name="dataset_type", doc="type of the dataset"),
-        AttrSpec(path="", name="creation_date", doc="when the file was made"),
-        AttrSpec(path="", name="num_samples", kind="int", doc="samples of all scenarios together"),
+        AttrSpec(path="", name="creation_date", varies=True, doc="when the file was made"),
         AttrSpec(
-            path="metadata", name="dataset_info", kind="json", doc="name, type and num_samples"
+            path="",
+            name="num_samples",
+            kind="int",
+            varies=True,
+            doc="samples of all scenarios together",
+        ),
+        AttrSpec(
+            path="metadata",
+            name="dataset_info",
+            kind="json",
+            derived=("num_samples",),
+            doc="name, type and num_samples",
         ),
         AttrSpec(path="metadata", name="model_info", kind="json", doc="name and layer_nums"),
         AttrSpec(path="metadata", name="scenarios", kind="json", doc="each scenario's settings"),

@@ -20,8 +20,8 @@ Origin = tuple[int, ...]
 
 _INDEX_NBYTES = 256
 """At most what HDF5 adds to a dataset's index for one chunk."""
-_META_BLOCK_NBYTES = 64 << 10
-"""Nodes of the chunks' indexes lie together in blocks of this size."""
+_META_BLOCKS = (4096, 1 << 20)
+"""Least and largest size of the blocks in which nodes of the chunks' indexes lie together."""
 _SLACK_NBYTES = 1 << 16
 """Room for what HDF5 may lay down beside a block's values."""
 _MOST_OPEN = 64
@@ -125,24 +125,27 @@ class ChunkWriter:
     ----------
     path : str
         Local path of a file that `skeleton.create` made, closed.
+    n_chunks : int
+        About how many chunks will be placed: so large a piece of the file is kept for their index.
 
     Notes
     -----
     Space is reserved ahead of HDF5, so that it never meets a full disk.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, n_chunks: int = 1024) -> None:
         self._path = path
+        meta_block = min(max(n_chunks * 64, _META_BLOCKS[0]), _META_BLOCKS[1])
         self._datasets: dict[str, Any] = {}
         access = h5p.create(h5p.FILE_ACCESS)
         access.set_libver_bounds(h5f.LIBVER_EARLIEST, h5f.LIBVER_LATEST)
-        access.set_meta_block_size(_META_BLOCK_NBYTES)
+        access.set_meta_block_size(meta_block)
         access.set_file_locking(False, ignore_when_disabled=True)
         access.set_fclose_degree(h5f.CLOSE_STRONG)
         self._space = Reservation(path)
         try:
             with full_disk_told(path):
-                self._space.need(os.path.getsize(path) + 2 * _META_BLOCK_NBYTES)
+                self._space.need(os.path.getsize(path) + 2 * meta_block)
             self._file = h5f.open(os.fsencode(path), h5f.ACC_RDWR, fapl=access)
         except BaseException:
             self._space.close()

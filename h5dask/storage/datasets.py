@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import h5py
 import numpy as np
 from h5py import h5d, h5o, h5p, h5s, h5t
 
@@ -67,8 +68,8 @@ class DatasetWriter:
         """
         subject = f"{self._file}: '/{array.path}'"
         form = array.form
-        _refuse(array, subject)
         chunks = stored_chunks(form, array.shape) if form.storage == "chunked" else None
+        _refuse(array, chunks, subject)
         name = array.path.rpartition("/")[2]
         try:
             dataset = h5d.create(
@@ -130,11 +131,10 @@ def _new_properties(form: ArrayForm, chunks: tuple[int, ...] | None, allocated: 
     properties.set_layout(_STORAGE[form.storage])
     if chunks is not None:
         properties.set_chunk(chunks)
-    for step in form.filters:
+    for step in plugins.requests(form.filters, form.type, chunks or ()) or ():
         properties.set_filter(step.id, step.flags, step.values)
     if form.fill is not None:
-        dtype = h5t.decode(form.type).dtype
-        properties.set_fill_value(np.ndarray((), dtype, buffer=form.fill))
+        properties.set_fill_value(_fill_value(form, form.fill))
     properties.set_alloc_time(h5d.ALLOC_TIME_EARLY if allocated else form.alloc_time)
     properties.set_fill_time(h5d.FILL_TIME_NEVER if allocated else form.fill_time)
     properties.set_obj_track_times(form.times)
@@ -142,7 +142,15 @@ def _new_properties(form: ArrayForm, chunks: tuple[int, ...] | None, allocated: 
     return properties
 
 
-def _refuse(array: PlannedArray, subject: str) -> None:
+def _fill_value(form: ArrayForm, raw: bytes) -> np.ndarray[Any, Any]:
+    if form.dtype == "str":
+        text = np.empty((), h5py.string_dtype())
+        text[()] = raw
+        return text
+    return np.ndarray((), h5t.decode(form.type).dtype, buffer=raw)
+
+
+def _refuse(array: PlannedArray, chunks: tuple[int, ...] | None, subject: str) -> None:
     form = array.form
     if form.storage in ("external", "virtual"):
         raise Refused(
@@ -154,6 +162,11 @@ def _refuse(array: PlannedArray, subject: str) -> None:
         names = ", ".join(f"{f.name or 'unnamed'} ({f.id})" for f in lacking)
         raise Refused(
             f"{subject} has filters that HDF5 lacks here: {names}; pip install 'h5dask[filters]'"
+        )
+    if plugins.requests(form.filters, form.type, chunks or ()) is None:
+        raise Refused(
+            f"{subject} has filters whose settings can't be asked for anew: {form.filters!r}; "
+            "carry it over as it is, or choose another compression"
         )
     if array.follows and not takes_bytes(form):
         raise LayoutError(

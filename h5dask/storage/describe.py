@@ -7,7 +7,9 @@ few texts that are measured.
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -35,7 +37,7 @@ from h5dask.contents import (
 )
 from h5dask.errors import CorruptInput, Refused
 from h5dask.layout import Layout, compiled
-from h5dask.storage import codec
+from h5dask.storage import codec, headers
 
 MAX_OBJECTS = 4_000_000
 """Groups and datasets of one file; more is refused."""
@@ -80,6 +82,8 @@ class _Walk:
     inline: dict[int, bytes] = field(default_factory=dict)
     seen: dict[int, str] = field(default_factory=dict)
     types: dict[bytes, str] = field(default_factory=dict)
+    plain: dict[tuple[bytes, int], ArrayForm] = field(default_factory=dict)
+    view: memoryview | None = None
     complete: bool = True
 
     def add(self, path: str, shape: tuple[int, ...], form: ArrayForm, offset: int) -> int:
@@ -124,10 +128,10 @@ def describe(
         The file exceeds a limit on objects, depth or chunks.
     """
     try:
-        with h5py.File(file, "r", locking=False) as opened:
+        with h5py.File(file, "r", locking=False) as opened, _mapped(file) as view:
             sizes = opened.id.get_create_plist().get_sizes()
             base = opened.id.get_create_plist().get_userblock() if sizes == (8, 8) else -1
-            walk = _Walk(subject, tuple(families), base)
+            walk = _Walk(subject, tuple(families), base, view=view)
             _walk(opened.id, walk)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         if isinstance(error, (Refused, CorruptInput)):
@@ -148,6 +152,20 @@ def describe(
     )
     offsets = np.array(walk.offsets, np.int64)
     return contents, FileIndex(offsets, walk.chunked, walk.inline, walk.heap_base)
+
+
+@contextmanager
+def _mapped(file: str | BinaryIO) -> Iterator[memoryview | None]:
+    """Give the file's bytes where the operating system can map them."""
+    if not isinstance(file, str):
+        yield None
+        return
+    with (
+        open(file, "rb") as opened,
+        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as view,
+    ):
+        yield view
 
 
 def _unreadable(subject: str, error: Exception) -> str:
@@ -180,13 +198,14 @@ def _walk(root: Any, walk: _Walk) -> None:
                 walk.links[child] = f"hard:/{walk.seen[info.u]}"
                 continue
             walk.seen[info.u] = child
-            opened = h5o.open(group, name.encode())
             family = _family_of(walk, child)
+            if family is not None and _describe_plain(child, info.u, family, walk):
+                continue
+            opened = h5o.open(group, name.encode())
             if isinstance(opened, h5g.GroupID):
                 if family is None:
                     inner.append((child, opened))
                 else:
-                    walk.complete = False
                     _describe_member(child, opened, family, walk)
             elif isinstance(opened, h5d.DatasetID):
                 _describe_dataset(child, opened, walk)
@@ -275,8 +294,39 @@ def _family_of(walk: _Walk, path: str) -> Family | None:
     return None
 
 
+def _describe_plain(path: str, address: int, family: Family, walk: _Walk) -> bool:
+    """Describe one group of a family from its bytes; False where only HDF5 can."""
+    if walk.view is None or walk.heap_base < 0:
+        return False
+    found = headers.group(walk.view, walk.heap_base, address, family.members.__contains__)
+    if found is None or not found.other_attrs.isdisjoint(family.attrs):
+        return False
+    for array in found.arrays:
+        if array.type not in walk.types:
+            kind = h5t.decode(array.type)
+            walk.types[array.type] = _dtype_name(kind) if _is_plain(kind) else ""
+        if not walk.types[array.type]:
+            return False
+    walk.complete = False
+    walk.groups[path] = _PLAIN_GROUP
+    walk.attrs[path] = tuple(
+        Attr(name=name, value=value, type=headers.INT64)
+        for name, value in found.numbers
+        if name in family.attrs
+    )
+    for array in found.arrays:
+        key = array.type, len(array.shape)
+        form = walk.plain.get(key)
+        if form is None:
+            dtype, limits = walk.types[array.type], (AS_SHAPE,) * len(array.shape)
+            form = walk.plain[key] = ArrayForm(dtype=dtype, type=array.type, maxshape=limits)
+        walk.add(f"{path}/{array.name}", array.shape, form, array.offset)
+    return True
+
+
 def _describe_member(path: str, group: Any, family: Family, walk: _Walk) -> None:
     """Describe one group of a family by its known members only."""
+    walk.complete = False
     walk.groups[path] = _PLAIN_GROUP
     kept = [
         _read_attr(name, h5a.open(group, name.encode()))

@@ -140,7 +140,13 @@ def takes_bytes(form: ArrayForm) -> bool:
     """
     if not form.is_numeric or form.null or form.storage not in ("contiguous", "chunked"):
         return False
-    return stored_itemsize(form.type) == np.dtype(form.dtype).itemsize
+    return _is_numpys(form.type, form.dtype)
+
+
+@cache
+def _is_numpys(kind: bytes, dtype: str) -> bool:
+    # Sizes don't tell: 12 bits in 16 are as large as numpy's int16, and lie otherwise.
+    return bool(h5t.decode(kind) == h5t.py_create(np.dtype(dtype)))
 
 
 @cache

@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5t
+import h5py
+import numpy as np
+from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5r, h5t
 
 from h5dask.errors import NotFound, Refused
 from h5dask.storage.space import Reservation
@@ -61,6 +63,7 @@ class Copies:
         self._files: dict[str, Any] = {}
         self._known: dict[str, Mapping[int, str]] = {}
         self._late: list[tuple[Any, bytes, str]] = []
+        self._references: list[tuple[str, str]] = []
 
     def close(self) -> None:
         """Close the source files."""
@@ -96,9 +99,39 @@ class Copies:
             )
 
     def finish(self, file: Any) -> None:
-        """Make the hard links to objects that were created meanwhile."""
+        """Make the hard links and references to objects that were created meanwhile.
+
+        Raises
+        ------
+        Refused
+            Where a reference means an object that the new file doesn't hold at the same path.
+        """
         for target, name, path in self._late:
             h5o.link(h5o.open(file, f"/{path}".encode()), target, name, lcpl=link_creation(name))
+        for source, path in self._references:
+            self._refer_anew(source, path, file)
+
+    def _refer_anew(self, source: str, path: str, file: Any) -> None:
+        """Give a copied dataset of references the same meaning in the new file."""
+        parent, name = self._parent(source, path)
+        old = h5py.Dataset(h5d.open(parent, name))
+        new = np.empty(old.shape, old.dtype)
+        for at in np.ndindex(old.shape):
+            new[at] = self._reference(old[at], old.id, file, f"{source}: '/{path}'")
+        h5py.Dataset(h5d.open(file, f"/{path}".encode()))[...] = new
+
+    def _reference(self, old: Any, dataset: Any, file: Any, subject: str) -> Any:
+        if not old:
+            return old
+        name = h5r.get_name(old, dataset)
+        if name is None or not h5py.Group(h5g.open(file, b"/")).get(name, getlink=True):
+            raise Refused(
+                f"{subject} refers to {(name or b'an object without a path').decode()!r}, which "
+                f"{self._subject} doesn't hold; drop the references, or keep what they refer to"
+            )
+        if isinstance(old, h5r.RegionReference):
+            return h5r.create(file, name, h5r.DATASET_REGION, h5r.get_region(old, dataset))
+        return h5r.create(file, name, h5r.OBJECT)
 
     def _copy_object(self, source: str, parent: Any, name: bytes, target: Any, path: str) -> None:
         opened = h5o.open(parent, name)
@@ -107,14 +140,25 @@ class Copies:
         if first is not None and first != path:
             self._late.append((target, name, first))
             return
+        if isinstance(opened, h5d.DatasetID) and opened.get_type().detect_class(h5t.REFERENCE):
+            self._note_references(source, path, opened.get_type())
         self._space.need(_stored_nbytes(opened, source))
         h5o.copy(parent, name, target, name, lcpl=link_creation(path))
+
+    def _note_references(self, source: str, path: str, kind: Any) -> None:
+        # HDF5 copies references as null: what they mean is an address in the file they lie in.
+        if kind.get_class() != h5t.REFERENCE:
+            raise Refused(
+                f"{source}: '/{path}' holds HDF5 references inside values of another type, which "
+                "mean places in that file; drop it before writing"
+            )
+        self._references.append((source, path))
 
     def _first_path(self, source: str, address: int) -> str | None:
         """Return the path under which the new file holds the object at this address, if any."""
         if source not in self._known:
             known = {h5o.get_info(h5g.open(self._files[source], b"/")).addr: ""}
-            for path in self._paths:
+            for path in filter(None, self._paths):
                 try:
                     parent, name = self._parent(source, path)
                 except NotFound:
@@ -152,13 +196,10 @@ class Copies:
 def _stored_nbytes(opened: Any, source: str) -> int:
     """Return room for a copy of an object: as stored, all of its file where that isn't known."""
     if isinstance(opened, h5d.DatasetID):
-        variable = opened.get_type().detect_class(h5t.VLEN) or _is_text(opened.get_type())
+        kind = opened.get_type()
+        variable = kind.detect_class(h5t.VLEN) or kind.detect_class(h5t.STRING)
         stored = os.path.getsize(source) if variable else opened.get_storage_size()
         return int(stored) + _METADATA_NBYTES
     if isinstance(opened, h5g.GroupID):
         return os.path.getsize(source)
     return _METADATA_NBYTES
-
-
-def _is_text(kind: Any) -> bool:
-    return isinstance(kind, h5t.TypeStringID) and kind.is_variable_str()

@@ -31,7 +31,9 @@ def dataset(layout: Layout, path: Path) -> xr.Dataset:
     arrangement = arrange(layout, contents(path))
     with h5py.File(path) as f:
         attrs = dict(f.attrs)
-        variables = {v.name: (v.spec.dims, values(f, v, arrangement)) for v in arrangement.variables}
+        variables = {
+            v.name: (v.spec.dims, values(f, v, arrangement)) for v in arrangement.variables
+        }
     return xr.Dataset(variables, attrs=attrs)
 
 
