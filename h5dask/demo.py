@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
@@ -24,6 +21,7 @@ from h5dask.errors import Conflict
 from h5dask.layout import Layout
 from h5dask.reader import identify, open_dataset, validate
 from h5dask.testing import assert_same_form, example_file
+from h5dask.workers import local_processes
 from h5dask.writer import write_dataset
 
 if TYPE_CHECKING:
@@ -37,17 +35,6 @@ MOST_WORKERS = 4
 
 MOST_COPIES = 32
 """Copies of a file that are laid end to end at once."""
-
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    # Blocks are freed and allocated all the time: at its usual 64 KiB glibc gives every one of
-    # them back to the system, and each page of the next one is zeroed again.
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),
-}
-"""Environment of a worker process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +94,10 @@ def run(
             tempfile.TemporaryDirectory(prefix="h5dask-demo-", ignore_cleanup_errors=True)
         )
         stack.enter_context(_cache_in(os.path.join(scratch, "indexes")))
-        stack.enter_context(_cluster(n_workers or min(CPU_COUNT, MOST_WORKERS), scratch, say))
+        n = n_workers or min(CPU_COUNT, MOST_WORKERS)
+        say(f"Starting {n} worker {'process' if n == 1 else 'processes'} ...")
+        client = stack.enter_context(local_processes(n, scratch))
+        say(f"Dashboard: {client.dashboard_link}")
         files = Path(keep or scratch)
         for layout in layouts.all_layouts():
             for path in _inputs(layout, files / "generated", scale):
@@ -136,45 +126,6 @@ def _cache_in(folder: str) -> Iterator[None]:
         del os.environ["H5DASK_CACHE"]
         if before is not None:
             os.environ["H5DASK_CACHE"] = before
-
-
-@contextmanager
-def _cluster(n_workers: int, scratch: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Start worker processes with a dashboard; every computation inside runs on them."""
-    from distributed import Client, LocalCluster
-
-    said = "process" if n_workers == 1 else "processes"
-    say(f"Starting {n_workers} worker {said} ...")
-    with (
-        _without_script(),
-        dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT}),
-        LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            local_directory=scratch,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster),
-    ):
-        say(f"Dashboard: {cluster.dashboard_link}")
-        yield
-
-
-@contextmanager
-def _without_script() -> Iterator[None]:
-    """Keep new processes from importing the running script, which need not be guarded for it."""
-    script = sys.modules["__main__"]
-    names = [name for name in ("__file__", "__spec__") if hasattr(script, name)]
-    hidden = {name: getattr(script, name) for name in names}
-    for name in hidden:
-        setattr(script, name, None)
-    try:
-        yield
-    finally:
-        for name, value in hidden.items():
-            setattr(script, name, value)
 
 
 def _inputs(layout: Layout, folder: Path, scale: int) -> Iterator[Path]:

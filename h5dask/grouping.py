@@ -319,7 +319,7 @@ def _sizes(
     sizes = {dim: sum(counts.tolist()) for dim, counts in groups.counts.items()}
     said: dict[str, str] = {}
     for variable in variables:
-        misfits.extend(_holes(groups, variable, found))
+        misfits.extend(dict.fromkeys(_holes(groups, variable, found)))
         spec = variable.spec
         path = next(variable.held())
         if len(spec.stored_dims) != len(variable.trailing) + 1 or not found.shape(path):

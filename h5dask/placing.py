@@ -1,57 +1,58 @@
-"""Blocks of a Dataset -> byte ranges of a skeleton: the tasks that write, and nothing else.
+"""Which part of which block goes where in a file: rows of variables -> boxes of datasets.
 
-Uncompressed datasets take one task a source block, from any thread, process or machine that
-shares the file. Compressed ones are encoded in parallel and placed one after the other.
+Pure bookkeeping, and the two functions that a task runs: write a block's boxes, read them back.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
 
-import dask
-import dask.array as da
 import numpy as np
-import xarray as xr
-from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from h5dask.chunkindex import ChunkIndex
 from h5dask.contents import ArrayForm
-from h5dask.errors import LayoutError
-from h5dask.planning import FilePlan, Transfer
-from h5dask.storage.chunkwriter import ChunkWriter, encode_chunks
-from h5dask.storage.write import write_pieces
+from h5dask.errors import CorruptInput, LayoutError
+from h5dask.planning import Transfer
+from h5dask.storage.write import Receipt, read_receipt, write_pieces
 
-_IN_FLIGHT = 2
-"""Encoded blocks a thread that may wait for their place in the file."""
-_BLOCK = 16 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What one task wrote."""
-
-    counts: Mapping[str, int]
-    """Values by path of the dataset."""
+Ints = NDArray[np.int64]
+Box = tuple[ChunkIndex, tuple[int, ...], tuple[int, ...]]
+"""Index of a dataset, first element of a box in it, and the box's shape."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Runs:
     """Which rows of a variable go where: columns over runs of consecutive rows, by first row."""
 
-    start: NDArray[np.int64]
+    start: Ints
     """First row of the variable."""
-    count: NDArray[np.int64]
+    count: Ints
     """Rows in the run."""
-    target: NDArray[np.int64]
-    """Position of the dataset in the list of transfers."""
-    at: NDArray[np.int64]
+    target: Ints
+    """Which dataset, counted in a list that goes with the runs."""
+    at: Ints
     """First row in the dataset, its leading axes end to end."""
+
+    @classmethod
+    def of(cls, transfers: Sequence[Transfer]) -> Runs:
+        """Return the rows that the datasets of one lane take, ordered by the variable's rows."""
+        columns: list[tuple[Ints, ...]] = []
+        for target, transfer in enumerate(transfers):
+            rows = transfer.rows
+            if isinstance(rows, slice):
+                start, count = np.array([rows.start]), np.array([rows.stop - rows.start])
+            else:
+                first = np.concatenate([[0], np.flatnonzero(np.diff(rows) != 1) + 1])
+                start, count = rows[first], np.diff(np.append(first, len(rows)))
+            at = np.cumsum(count) - count
+            columns.append((start, count, np.full(len(start), target), at))
+        joined = [np.concatenate(column).astype(np.int64) for column in zip(*columns, strict=True)]
+        order = np.argsort(joined[0], kind="stable")
+        return cls(*(column[order] for column in joined))
 
     def within(self, start: int, stop: int) -> Runs:
         """Return the parts of the runs that lie in a block of rows, counted from its start."""
@@ -62,80 +63,28 @@ class Runs:
         skipped = first - self.start[low:high]
         return Runs(first - start, last - first, self.target[low:high], self.at[low:high] + skipped)
 
-
-def placements(
-    ds: xr.Dataset, planned: FilePlan, indexes: Mapping[str, ChunkIndex], file: str
-) -> list[Delayed]:
-    """Return the tasks that write every value that the skeleton has not."""
-    by_variable: dict[str, list[Transfer]] = defaultdict(list)
-    tasks: list[Delayed] = []
-    for transfer in planned.transfers:
-        if transfer.form.filters:
-            tasks += _encoded(ds, transfer, file)
-        else:
-            by_variable[transfer.variable].append(transfer)
-    for name, transfers in by_variable.items():
-        tasks += _direct(ds, name, transfers, indexes, file)
-    return tasks
-
-
-def _dims(planned: Transfer, ds: xr.Dataset) -> da.Array:
-    """Return a variable's values as a dask array."""
-    values = ds[planned.variable].variable.data
-    if isinstance(values, da.Array):
-        return values
-    values = np.asarray(ds[planned.variable].values)
-    row = max(1, values[:1].nbytes)
-    return da.from_array(values, chunks=(max(1, _BLOCK // row), *values.shape[1:]))
-
-
-def _direct(
-    ds: xr.Dataset,
-    name: str,
-    transfers: Sequence[Transfer],
-    indexes: Mapping[str, ChunkIndex],
-    file: str,
-) -> Iterator[Delayed]:
-    """Yield one task for each block of a variable."""
-    values = _dims(transfers[0], ds)
-    lanes: dict[int | None, list[Transfer]] = defaultdict(list)
-    for transfer in transfers:
-        lanes[transfer.lane].append(transfer)
-    runs = {lane: _runs(group) for lane, group in lanes.items()}
-    blocks = values.to_delayed(optimize_graph=True)
-    starts = [[0, *accumulate(chunks)] for chunks in values.chunks]
-    write = dask.delayed(_write_block, pure=True)
-    for at in np.ndindex(*blocks.shape):
-        corner = tuple(starts[axis][i] for axis, i in enumerate(at))
-        rows = corner[0], starts[0][at[0] + 1]
-        pieces = []
-        for lane, group in lanes.items():
-            if lane is not None and not corner[1] <= lane < starts[1][at[1] + 1]:
-                continue
-            found = runs[lane].within(*rows)
-            inner = corner[1:] if lane is None else corner[2:]
-            here = None if lane is None else lane - corner[1]
-            pieces.append(Pieces.of(found, group, indexes, here, inner))
-        key = f"write-{name}-{values.name}-{'-'.join(map(str, at))}"
-        yield write(blocks[at], [p for p in pieces if len(p.runs.start)], file, dask_key_name=key)
+    def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
+        columns = (self.start, self.count, self.target, self.at)
+        return zip(*(column.tolist() for column in columns), strict=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
-    """What one block holds of one lane, and where it belongs."""
+    """What one block holds of one lane, and where it belongs: a slice of the target's index."""
 
     runs: Runs
     """Rows of the block; `target` counts the columns below."""
     paths: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     forms: tuple[ArrayForm, ...]
-    offsets: NDArray[np.int64]
+    offsets: tuple[int, ...]
     """Byte offset of contiguous datasets, -1 for chunked ones."""
     lane: int | None
     """Which lane of the block."""
     inner: tuple[int, ...]
     """First column of the block along each trailing dim."""
     indexes: Mapping[int, ChunkIndex] = field(default_factory=dict)
+    """Index of the chunked ones."""
 
     @classmethod
     def of(
@@ -146,65 +95,135 @@ class Pieces:
         lane: int | None,
         inner: tuple[int, ...],
     ) -> Pieces:
-        """Return the slice of the target's index that these runs need."""
+        """Return what the runs of a block need of the target's index."""
         wanted, target = np.unique(runs.target, return_inverse=True)
         taken = [transfers[i] for i in wanted.tolist()]
         where = [indexes[t.path] for t in taken]
-        offsets = [int(ix.offset[0]) if t.form.storage == "contiguous" else -1
-                   for t, ix in zip(taken, where, strict=True)]  # fmt: skip
+        contiguous = [t.form.storage == "contiguous" for t in taken]
         return cls(
             runs=Runs(runs.start, runs.count, target, runs.at),
             paths=tuple(t.path for t in taken),
             shapes=tuple(t.shape for t in taken),
             forms=tuple(t.form for t in taken),
-            offsets=np.array(offsets, np.int64),
+            offsets=tuple(
+                int(ix.offset[0]) if plain else -1
+                for ix, plain in zip(where, contiguous, strict=True)
+            ),
             lane=lane,
             inner=inner,
-            indexes={i: ix for i, ix in enumerate(where) if offsets[i] < 0},
+            indexes={i: ix for i, ix in enumerate(where) if not contiguous[i]},
         )
 
-
-def _runs(transfers: Sequence[Transfer]) -> Runs:
-    """Return the rows of all datasets of one lane as runs, ordered by the variable's rows."""
-    columns: list[tuple[NDArray[np.int64], ...]] = []
-    for target, transfer in enumerate(transfers):
-        rows = transfer.rows
-        if isinstance(rows, slice):
-            start = np.array([rows.start])
-            count = np.array([rows.stop - rows.start])
-        else:
-            borders = np.flatnonzero(np.diff(rows) != 1) + 1
-            first = np.concatenate([[0], borders])
-            start, count = rows[first], np.diff(np.append(first, len(rows)))
-        at = np.cumsum(count) - count
-        columns.append((start, count, np.full(len(start), target), at))
-    joined = [np.concatenate(column).astype(np.int64) for column in zip(*columns, strict=True)]
-    order = np.argsort(joined[0], kind="stable")
-    return Runs(*(column[order] for column in joined))
+    def boxes(self, target: int, at: int, count: int, columns: tuple[int, ...]) -> Iterator[Box]:
+        """Yield the boxes of a dataset that consecutive rows fill, leading axes end to end."""
+        shape = self.shapes[target]
+        lead = shape[: len(shape) - len(self.inner)]
+        if self.offsets[target] >= 0:
+            rows, trailing = math.prod(lead), shape[len(lead) :]
+            nbytes = math.prod(shape) * np.dtype(self.forms[target].dtype).itemsize
+            index = ChunkIndex.contiguous((rows, *trailing), self.offsets[target], nbytes)
+            yield index, (at, *self.inner), (count, *columns)
+            return
+        for corner, extent in flat_boxes(lead, at, at + count):
+            yield self.indexes[target], (*corner, *self.inner), (*extent, *columns)
 
 
-def _write_block(block: NDArray[Any], pieces: Sequence[Pieces], file: str) -> Written:
-    """Write one block's values to their byte ranges; twice gives the same bytes."""
-    counts: dict[str, int] = {}
-    todo: dict[tuple[str, bytes | None], list[tuple[ChunkIndex, tuple[int, ...], Any]]] = {}
+def flat_boxes(
+    lead: tuple[int, ...], start: int, stop: int
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Yield corner and shape of the boxes that a run of flat positions covers, in C order.
+
+    Examples
+    --------
+    >>> list(flat_boxes((3, 4), 2, 11))
+    [((0, 2), (1, 2)), ((1, 0), (1, 4)), ((2, 0), (1, 3))]
+    """
+    while start < stop:
+        corner = tuple(int(i) for i in np.unravel_index(start, lead))
+        axis = len(lead) - 1
+        while axis and corner[axis] == 0 and start + math.prod(lead[axis:]) <= stop:
+            axis -= 1
+        inner = math.prod(lead[axis + 1 :])
+        n = min((stop - start) // inner, lead[axis] - corner[axis])
+        yield corner, (*(1,) * axis, n, *lead[axis + 1 :])
+        start += n * inner
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one task wrote."""
+
+    counts: Mapping[str, int]
+    """Values by path of the dataset."""
+    receipts: tuple[Receipt, ...] = ()
+    """Checksums of the written bytes, one for each stored type and fill value."""
+
+
+Kind = tuple[str, bytes | None]
+
+
+def _by_kind(
+    pieces: Sequence[Pieces], columns: Mapping[int | None, tuple[int, ...]]
+) -> dict[Kind, list[tuple[int | None, slice, str, ArrayForm, Box]]]:
+    """Return the boxes of a block by stored type and fill value, always in the same order."""
+    found: dict[Kind, list[Any]] = {}
     for piece in pieces:
-        part = block if piece.lane is None else block[:, piece.lane]
-        r = piece.runs
-        for start, count, target, at in zip(
-            r.start.tolist(), r.count.tolist(), r.target.tolist(), r.at.tolist(), strict=True
-        ):
+        for start, count, target, at in piece.runs:
             form, path = piece.forms[target], piece.paths[target]
-            values = converted(part[start : start + count], form, path)
+            kind = found.setdefault((form.dtype, form.fill), [])
+            done = start
+            for box in piece.boxes(target, at, count, columns[piece.lane]):
+                n = math.prod(box[2]) // max(1, math.prod(columns[piece.lane]))
+                kind.append((piece.lane, slice(done, done + n), path, form, box))
+                done += n
+    return found
+
+
+def _columns(pieces: Sequence[Pieces], shape: tuple[int, ...]) -> dict[Any, tuple[int, ...]]:
+    return {piece.lane: shape[1:] if piece.lane is None else shape[2:] for piece in pieces}
+
+
+def write_block(block: NDArray[Any], pieces: Sequence[Pieces], file: str) -> Written:
+    """Write one block's values to their byte ranges; twice gives the same bytes.
+
+    Memory: the block, and a copy of it where its dtype is not the stored one.
+    """
+    counts: dict[str, int] = {}
+    receipts = []
+    for (dtype, fill), parts in _by_kind(pieces, _columns(pieces, block.shape)).items():
+        boxes = []
+        for lane, rows, path, form, (index, start, extent) in parts:
+            part = block[rows] if lane is None else block[rows, lane]
+            values = converted(part, form, path)
             counts[path] = counts.get(path, 0) + values.size
-            kind = todo.setdefault((form.dtype, form.fill), [])
-            kind.extend(_boxes(piece, target, at, values))
-    for (dtype, fill), boxes in todo.items():
-        write_pieces(file, boxes, dtype, fill)
-    return Written(counts)
+            boxes.append((index, start, values.reshape(extent)))
+        receipts.append(write_pieces(file, boxes, dtype, fill))
+    return Written(counts, tuple(receipts))
+
+
+def check_block(
+    written: Written, pieces: Sequence[Pieces], shape: tuple[int, ...], file: str, after: Any = None
+) -> Mapping[str, int]:
+    """Read back what `write_block` wrote, and return its counts; `after` only makes it wait.
+
+    Raises
+    ------
+    CorruptInput
+        The file's bytes are not those that were written.
+    """
+    del after
+    kinds = _by_kind(pieces, _columns(pieces, shape)).items()
+    for receipt, ((dtype, _), parts) in zip(written.receipts, kinds, strict=True):
+        if read_receipt(file, [box for *_, box in parts], dtype) != receipt:
+            raise CorruptInput(
+                f"{file}: /{parts[0][2]} reads back other bytes than were written; nothing was "
+                "published; check the disk and write it again"
+            )
+    return written.counts
 
 
 def converted(values: NDArray[Any], form: ArrayForm, path: str) -> NDArray[Any]:
-    """Return values in the stored type; a finite number that it can't hold is refused."""
+    """Return values in the stored type; a number that it can't hold is refused."""
     stored = np.dtype(form.dtype).newbyteorder("=")
     if values.dtype == stored:
         return values
@@ -220,91 +239,3 @@ def converted(values: NDArray[Any], form: ArrayForm, path: str) -> NDArray[Any]:
             "convert them with astype before writing"
         )
     return out
-
-
-def _boxes(
-    piece: Pieces, target: int, at: int, values: NDArray[Any]
-) -> Iterator[tuple[ChunkIndex, tuple[int, ...], NDArray[Any]]]:
-    """Yield the boxes of a dataset that consecutive rows fill, its leading axes end to end."""
-    shape = piece.shapes[target]
-    n_lead = len(shape) - len(piece.inner)
-    lead, trailing = shape[:n_lead], shape[n_lead:]
-    offset = int(piece.offsets[target])
-    if offset >= 0:
-        rows = math.prod(lead)
-        nbytes = math.prod(shape) * np.dtype(piece.forms[target].dtype).itemsize
-        index = ChunkIndex.contiguous((rows, *trailing), offset, nbytes)
-        yield index, (at, *piece.inner), values
-        return
-    index = piece.indexes[target]
-    done = 0
-    for corner, extent in flat_boxes(lead, at, at + len(values)):
-        n = math.prod(extent)
-        part = values[done : done + n].reshape(*extent, *values.shape[1:])
-        yield index, (*corner, *piece.inner), part
-        done += n
-
-
-def flat_boxes(
-    lead: tuple[int, ...], start: int, stop: int
-) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Yield corner and shape of the boxes that a run of flat positions covers, in C order."""
-    while start < stop:
-        corner = tuple(int(i) for i in np.unravel_index(start, lead))
-        axis = len(lead) - 1
-        while axis and corner[axis] == 0 and start + math.prod(lead[axis:]) <= stop:
-            axis -= 1
-        inner = math.prod(lead[axis + 1 :])
-        n = min((stop - start) // inner, lead[axis] - corner[axis])
-        yield corner, (*(1,) * axis, n, *lead[axis + 1 :])
-        start += n * inner
-
-
-def _encoded(ds: xr.Dataset, transfer: Transfer, file: str) -> Iterator[Delayed]:
-    """Yield the tasks that place one compressed dataset's chunks.
-
-    A block is encoded only once the block some places before it has been placed, so that few
-    encoded blocks are held at any time.
-    """
-    form, shape = transfer.form, transfer.shape
-    values = _dims(transfer, ds)
-    part = values[transfer.rows]
-    part = part if transfer.lane is None else part[:, transfer.lane]
-    part = part.reshape(shape)
-    chunks = transfer.chunks
-    row = math.prod(shape[1:]) * part.dtype.itemsize
-    rows = max(1, _BLOCK // max(1, row) // chunks[0]) * chunks[0]
-    part = part.rechunk((rows, *shape[1:]))
-    encode = dask.delayed(_encode, pure=True)
-    place = dask.delayed(_place, pure=False)
-    flight = _IN_FLIGHT * max(1, dask.system.CPU_COUNT)
-    placed: list[Delayed] = []
-    starts = [0, *accumulate(part.chunks[0])]
-    blocks = part.to_delayed(optimize_graph=True).ravel()
-    for i, block in enumerate(blocks):
-        after = placed[i - flight] if i >= flight else None
-        chunked = encode(block, (starts[i], *(0,) * (len(shape) - 1)), shape, chunks, form, after)
-        before = placed[-1] if placed else None
-        placed.append(place(chunked, transfer.path, file, math.prod(part.blocks[i].shape), before))
-    yield from placed
-
-
-def _encode(
-    block: NDArray[Any],
-    start: tuple[int, ...],
-    shape: tuple[int, ...],
-    chunks: tuple[int, ...],
-    form: ArrayForm,
-    after: Any,
-) -> Any:
-    """Encode a block's chunks; `after` only makes it wait."""
-    values = converted(block, form, "")
-    return encode_chunks(values, start, shape, chunks, form.filters, form.dtype, form.fill)
-
-
-def _place(encoded: Any, path: str, file: str, n: int, before: Any) -> Written:
-    """Place a block's encoded chunks; `before` only keeps the order."""
-    with ChunkWriter(file) as writer:
-        for origin, mask, data in encoded:
-            writer.place(path, origin, mask, data)
-    return Written({path: n})

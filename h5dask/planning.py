@@ -25,7 +25,7 @@ from h5dask.grouping import Groups, arrange
 from h5dask.joining import as_text
 from h5dask.layout import ArraySpec, AttrSpec, Derived, Layout, fill, parse, placeholders
 from h5dask.storage.forms import attr as new_attr
-from h5dask.storage.forms import form_of, gzip_filters, stored_chunks
+from h5dask.storage.forms import form_of, gzip_filters, stored_chunks, takes_bytes
 from h5dask.storage.planned import Plan, PlannedArray
 
 Rows = slice | NDArray[np.int64]
@@ -283,7 +283,7 @@ class _Draft:
         shape = (*lead, *trailing)
         form = self._form(name, spec, variable.dtype, path, shape)
         values = None
-        if math.prod(shape) and not (form.is_numeric and form.storage in ("contiguous", "chunked")):
+        if math.prod(shape) and not takes_bytes(form):
             values = _values(variable, rows, lane, shape)
         self.taken.add(path)
         attrs = self.form.attrs.get(path, ()) if self.form is not None else ()

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import dask
 import xarray as xr
+from dask.base import compute as compute_all
+from dask.delayed import delayed
 
 from h5dask.contents import Contents
+from h5dask.delivery import deliver
 from h5dask.errors import Conflict, CorruptInput, InputChanged, LayoutError, NotFound, Refused
 from h5dask.joining import layout_of
 from h5dask.layout import Layout
-from h5dask.placing import Written, placements
 from h5dask.planning import Compression, FilePlan, plan_file
 from h5dask.storage.describe import describe
 from h5dask.storage.indexcache import described
@@ -111,12 +113,12 @@ def write_dataset(
     job = None
     try:
         indexes = create(temporary, planned.plan)
-        written = placements(ds, planned, indexes, temporary)
-        finish = dask.delayed(_finish, pure=False)
-        job = finish(written, planned.expected, temporary, url, storage_options)
+        counts = deliver(ds, planned, indexes, temporary)
+        rest = planned.expected, temporary, url, storage_options
         if compute:
-            job.compute()
+            _finish(compute_all(*counts), *rest)
             return None
+        job = delayed(_finish, pure=False)(counts, *rest)
         return job
     finally:
         if job is None or compute:
@@ -185,21 +187,20 @@ def _temporary(url: str) -> str:
 
 
 def _finish(
-    written: Sequence[Written],
+    counts: Sequence[Mapping[str, int]],
     expected: Mapping[str, int],
     temporary: str,
     url: str,
     options: Mapping[str, Any] | None,
 ) -> None:
     """Check that everything arrived, and make the file appear under its name."""
-    counted: dict[str, int] = {}
-    for part in written:
-        for path, n in part.counts.items():
-            counted[path] = counted.get(path, 0) + n
-    missing = [path for path, n in expected.items() if counted.get(path, 0) != n]
+    counted: Counter[str] = Counter()
+    for part in counts:
+        counted.update(part)
+    missing = [path for path, n in expected.items() if counted[path] != n]
     if missing:
         raise CorruptInput(
-            f"{url}: /{missing[0]} got {counted.get(missing[0], 0):,} of {expected[missing[0]]:,} "
+            f"{url}: /{missing[0]} got {counted[missing[0]]:,} of {expected[missing[0]]:,} "
             "values; nothing was published"
         )
     contents, _ = describe(temporary, subject=url, fingerprint="")

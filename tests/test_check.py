@@ -178,4 +178,9 @@ def test_a_check_applies_by_pattern_and_says_nothing_of_nothing() -> None:
     block = np.full((1, 1), 99)
     assert check.find([CHECK], "embeddings", block, 0, SETTING) == (Findings(),)
     assert check.tell([CHECK], "f.h5", "embeddings", [Findings()]) == ()
-    assert pickle.loads(pickle.dumps(CHECK)) == CHECK
+
+
+def test_checks_pickle() -> None:
+    block = np.array([[7, 1]])
+    carried = pickle.loads(pickle.dumps(CHECK))
+    assert carried.find(block, 0, SETTING) == CHECK.find(block, 0, SETTING)

@@ -76,7 +76,7 @@ def place_in(found: Contents, arrangement: Arrangement, name: str) -> Place:
 
     def find(position: Position) -> tuple[str, Position]:
         at = dict(zip(spec.dims, position, strict=False))
-        lane = at[spec.stacked[0]] if spec.stacked else 0
+        lane = at.get(spec.stacked[0], 0) if spec.stacked else 0
         rest = tuple(at[dim] for dim in spec.stored_dims[1:] if dim in at)
         row, group = at[spec.stored_dims[0]], 0
         if ends is not None:

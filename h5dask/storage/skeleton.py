@@ -16,6 +16,7 @@ from h5py import h5f, h5g, h5p
 
 from h5dask.chunkindex import ChunkIndex
 from h5dask.contents import GroupForm
+from h5dask.errors import LayoutError
 from h5dask.storage.attributes import AttributeWriter
 from h5dask.storage.datasets import DatasetWriter
 from h5dask.storage.links import Copies, link_creation
@@ -127,6 +128,12 @@ def _fill_in(path: str, plan: Plan, access: Any, space: Reservation) -> DatasetW
     datasets = DatasetWriter(path, attributes, space)
     children = _children(plan)
     arrays = {array.path: array for array in plan.arrays}
+    misplaced = next((path for path in arrays if plan.attrs.get(path)), None)
+    if misplaced is not None:
+        raise LayoutError(
+            f"{path}: attributes of '/{misplaced}' are planned as a group's, found a dataset; "
+            "give them to its PlannedArray"
+        )
     sources = {path: source for source, path in plan.copies}
     with ExitStack() as stack:
         copies = Copies(path, space, [*plan.groups, *arrays, *sources])
@@ -153,7 +160,8 @@ def _fill_in(path: str, plan: Plan, access: Any, space: Reservation) -> DatasetW
 def _children(plan: Plan) -> dict[str, list[str]]:
     """Return the paths in each group: first its recorded members in their order, then others."""
     children: dict[str, dict[str, None]] = defaultdict(dict)
-    paths = [*plan.groups, *(array.path for array in plan.arrays)]
+    bearers = [path for path, attrs in plan.attrs.items() if attrs]
+    paths = [*plan.groups, *bearers, *(array.path for array in plan.arrays)]
     for path in [*paths, *(path for _, path in plan.copies)]:
         child = path
         while child:
