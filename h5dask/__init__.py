@@ -19,7 +19,15 @@ _HOMES = {
     "write_dataset": "writer",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = [
+    "__version__",
+    "concat",
+    "identify",
+    "open_dataset",
+    "open_datatree",
+    "validate",
+    "write_dataset",
+]
 
 if TYPE_CHECKING:
     from h5dask.joining import concat as concat

@@ -74,7 +74,8 @@ def assemble(
     specs = {name: _first(name, files).spec for name in names}
     dims = {name: specs[name].dims for name in names}
     wanted = _blocks(stored, dims, files, chunks, only)
-    variables, coords = {}, {}
+    variables: dict[str, xr.Variable] = {}
+    coords: dict[str, xr.Variable] = {}
     for name, array in stored.items():
         variable = _variable(name, array, dims[name], wanted, chunks, specs[name].doc)
         (coords if specs[name].coordinate else variables)[name] = variable
@@ -281,7 +282,7 @@ def _lengths(
     asked: Any = chunks
     if isinstance(chunks, Mapping):
         asked = tuple(chunks.get(dim, preferred[dim]) for dim in dims)
-    return da.core.normalize_chunks(asked, array.shape, dtype=array.dtype)  # type: ignore[no-any-return,attr-defined]
+    return da.core.normalize_chunks(asked, array.shape, dtype=array.dtype)  # type: ignore[no-any-return]
 
 
 def _coordinates(

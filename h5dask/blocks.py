@@ -61,7 +61,7 @@ def cut(rows: Rows, block_size: int) -> tuple[int, ...]:
 
 def columns(sizes: Sequence[int], itemsize: int, block_size: int) -> tuple[tuple[int, ...], ...]:
     """Return block lengths of the trailing dims: whole, unless one row exceeds a few blocks."""
-    chunks = [(size,) for size in sizes]
+    chunks: list[tuple[int, ...]] = [(size,) for size in sizes]
     for axis, size in enumerate(sizes):
         rest = math.prod(sizes[axis + 1 :]) * itemsize
         if size * rest <= 4 * block_size:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import compute
+from dask.delayed import delayed
 
 from h5dask import check
 from h5dask.layout import Layout, Problem
@@ -41,7 +42,7 @@ def value_problems(
             names.append(str(name))
             merged.append(_findings(layout, str(name), variable, setting))
     found: list[Problem] = []
-    for name, findings in zip(names, dask.compute(*merged), strict=True):
+    for name, findings in zip(names, compute(*merged), strict=True):
         place = places(name) if places else None
         found += check.tell(layout.checks, subject, name, findings, place)
     for relation in layout.relations:
@@ -54,9 +55,9 @@ def _findings(layout: Layout, name: str, variable: xr.Variable, setting: check.S
     values = variable.data
     if not isinstance(values, da.Array):
         values = da.from_array(np.asarray(values), chunks=-1)
-    rows = values.rechunk({axis: -1 for axis in range(1, values.ndim)})
+    rows = values.rechunk(dict.fromkeys(range(1, values.ndim), -1))
     starts = [0, *accumulate(rows.chunks[0])][:-1]
-    look = dask.delayed(check.find, pure=True)
+    look = delayed(check.find, pure=True)
     parts = [
         look(
             layout.checks,
@@ -68,7 +69,7 @@ def _findings(layout: Layout, name: str, variable: xr.Variable, setting: check.S
         )
         for i, (block, start) in enumerate(zip(rows.to_delayed().ravel(), starts, strict=True))
     ]
-    merge = dask.delayed(check.merge, pure=True)
+    merge = delayed(check.merge, pure=True)
     while len(parts) > 1:
         parts = [merge(parts[at : at + _FAN_IN]) for at in range(0, len(parts), _FAN_IN)]
     return parts[0]

@@ -55,8 +55,10 @@ class ChunkIndex:
     def contiguous(cls, shape: tuple[int, ...], offset: int, nbytes: int) -> ChunkIndex:
         """Return the index of a dataset stored as one byte range (none where offset < 0)."""
         stored = int(offset >= 0 and nbytes > 0)
-        column = [np.full(stored, n, np.int64) for n in (0, 1, offset, nbytes, nbytes)]
-        return cls(shape, shape, *column, mask=np.zeros(stored, np.uint32))
+        first, count, at, stride, size = (
+            np.full(stored, n, np.int64) for n in (0, 1, offset, nbytes, nbytes)
+        )
+        return cls(shape, shape, first, count, at, stride, size, np.zeros(stored, np.uint32))
 
     @classmethod
     def from_chunks(
@@ -80,7 +82,8 @@ class ChunkIndex:
             Filter mask of each chunk.
         """
         order = np.argsort(numbers, kind="stable")
-        numbers, offsets, nbytes, masks = (x[order] for x in (numbers, offsets, nbytes, masks))
+        numbers, offsets, nbytes = numbers[order], offsets[order], nbytes[order]
+        masks = masks[order]
         n = len(numbers)
         stride = np.diff(offsets)
         starts = np.ones(n, bool)

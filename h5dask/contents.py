@@ -225,7 +225,7 @@ class Contents:
 
 def readable_dtype(dtype: np.dtype[Any]) -> str:
     """Return the name that `ArrayForm.dtype` uses for a dtype as h5py reports it."""
-    metadata = dtype.metadata or {}
+    metadata: Mapping[str, Any] = dtype.metadata or {}
     base = metadata.get("vlen")
     if base is str or base is bytes:
         return "str"

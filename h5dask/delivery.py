@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 
 from h5dask.blocks import BLOCK_SIZE
 from h5dask.chunkindex import ChunkIndex
+from h5dask.drafting import Transfer
 from h5dask.placing import Pieces, Runs, check_block, converted, write_block
-from h5dask.planning import FilePlan, Transfer
+from h5dask.planning import FilePlan
 from h5dask.storage.chunkwriter import ChunkWriter, encode_chunks
 
 _IN_FLIGHT = 2
@@ -120,7 +121,8 @@ def _values(ds: xr.Dataset, name: str) -> da.Array:
         return values
     values = np.asarray(ds[name].values)
     row = max(1, values[:1].nbytes)
-    return da.from_array(values, chunks=(max(1, BLOCK_SIZE // row), *values.shape[1:]))
+    blocks: da.Array = da.from_array(values, (max(1, BLOCK_SIZE // row), *values.shape[1:]))
+    return blocks
 
 
 def _direct_jobs(

@@ -1,4 +1,4 @@
-"""Every error h5dask raises on purpose. Each carries one finished sentence and survives pickling."""
+"""Every error raised on purpose. Each carries one finished sentence and survives pickling."""
 
 from __future__ import annotations
 

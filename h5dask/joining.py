@@ -200,7 +200,8 @@ def _sources(parts: Sequence[xr.Dataset], along: str) -> list[Any]:
 
 def _nan(model: xr.Variable, sizes: Mapping[Any, int]) -> da.Array:
     shape = tuple(sizes.get(d, n) for d, n in zip(model.dims, model.shape, strict=True))
-    return da.full(shape, np.nan, dtype=model.dtype)
+    absent: da.Array = da.full(shape, np.nan, dtype=model.dtype)
+    return absent
 
 
 def joined_attrs(layout: Layout, files: Sequence[Contents]) -> dict[str, Any]:

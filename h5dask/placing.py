@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from h5dask.chunkindex import ChunkIndex
 from h5dask.contents import ArrayForm
+from h5dask.drafting import Transfer
 from h5dask.errors import CorruptInput, LayoutError
-from h5dask.planning import Transfer
 from h5dask.storage.write import Receipt, read_receipt, write_pieces
 
 Ints = NDArray[np.int64]

@@ -90,12 +90,13 @@ def assert_same_form(one: str, other: str) -> None:
 
 
 def _raises(error: type[H5daskError], text: str, action: Callable[[], Any]) -> None:
+    said = None
     try:
         action()
     except error as raised:
-        assert re.search(text, str(raised)), str(raised)
-        return
-    raise AssertionError(f"{error.__name__} was not raised")
+        said = str(raised)
+    assert said is not None, f"{error.__name__} was not raised"
+    assert re.search(text, said), said
 
 
 class LayoutTests:
@@ -139,7 +140,8 @@ class LayoutTests:
         """Blocks never change a value."""
         path = self.file(tmp_path)
         expected = open_dataset(path).compute()
-        for chunks in (None, {}, "auto", 1, dict.fromkeys(expected.sizes, 2)):
+        every: tuple[Any, ...] = (None, {}, "auto", 1, dict.fromkeys(expected.sizes, 2))
+        for chunks in every:
             xr.testing.assert_identical(open_dataset(path, chunks=chunks).compute(), expected)
 
     def test_opening_is_lazy(self, tmp_path: Path) -> None:
@@ -169,13 +171,14 @@ class LayoutTests:
         assert_same_form(path, again)
 
     def test_xarray_engine(self, tmp_path: Path) -> None:
-        """xarray opens it with its usual keywords."""
+        """Xarray opens it with its usual keywords."""
         path = self.file(tmp_path)
         expected = open_dataset(path).compute()
-        for chunks in (None, {}):
+        engines: tuple[Any, ...] = (None, {})
+        for chunks in engines:
             with xr.open_dataset(path, engine="h5dask", chunks=chunks) as ds:
                 xr.testing.assert_identical(ds.compute(), expected)
-        name = next(iter(expected.data_vars))
+        name = str(next(iter(expected.data_vars)))
         with xr.open_dataset(path, engine="h5dask", drop_variables=[name]) as ds:
             assert name not in ds
 

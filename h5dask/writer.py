@@ -18,9 +18,10 @@ from dask.delayed import delayed
 from h5dask.contents import Contents
 from h5dask.delivery import deliver
 from h5dask.errors import Conflict, CorruptInput, InputChanged, LayoutError, NotFound, Refused
+from h5dask.forming import Compression
 from h5dask.joining import layout_of
 from h5dask.layout import Layout
-from h5dask.planning import Compression, FilePlan, plan_file
+from h5dask.planning import FilePlan, plan_file
 from h5dask.storage.describe import describe
 from h5dask.storage.indexcache import described
 from h5dask.storage.remote import Source, absolute, fingerprint, local_folder, publish

@@ -20,10 +20,13 @@ FLOORS = {
         *("jobs", "config", "plan", "report", "workers", "progress", "backend", "testing"),
         *("outline", "tree", "verdicts", "demo"),
     ),
-    5: ("reader", "assembly", "joining", "writer", "truth"),
+    5: (
+        *("reader", "assembly", "checking", "joining", "truth"),
+        *("writer", "planning", "drafting", "forming", "renewing", "placing", "delivery"),
+    ),
     4: ("storage",),
     3: ("layouts",),
-    2: ("layout", "contents", "grouping", "joining", "check", "indexes", "columns", "ops"),
+    2: ("layout", "contents", "grouping", "check", "indexes", "columns", "ops"),
     1: ("kernels", "chunkindex", "blocks", "positions", "threads", "errors"),
 }
 """Top-level modules and folders of h5dask by floor; imports go down, or stay on their floor."""

@@ -22,11 +22,11 @@ FOLDER = Path(__file__).parent / "real"
 SMALL = sorted(str(p.relative_to(FOLDER)) for p in FOLDER.rglob("*.h*5"))
 KNOWN: dict[str, Any] = json.loads(Path(__file__).with_name("known_values.json").read_text())
 """Computed once, apart from h5dask; a sum is the exactly rounded one of the values as float64."""
-LARGE = [pytest.param(name, marks=pytest.mark.samples) for name in KNOWN]
+LARGE = [pytest.param(name, marks=pytest.mark.samples, id=f"large-{name}") for name in KNOWN]
 PICTURES = ("thumbnails", "gifs")
 
 
-@pytest.fixture(params=[*SMALL, *LARGE], ids=lambda name: name.replace("/", "-"))
+@pytest.fixture(params=[*SMALL, *LARGE])
 def real(request: pytest.FixtureRequest) -> Path:
     """Every real file in turn."""
     folder = FOLDER if request.param in SMALL else request.getfixturevalue("samples")
@@ -131,7 +131,7 @@ def test_groups_of_every_label(real: Path) -> None:
         columns = ds[label].values
         for name in {"place", "activations", "embeddings", "train"} & set(ds.data_vars):
             values = ds[name].values.astype(np.float64)
-            by = label if label in ds.coords else ds[label]
+            by = label if label in ds[name].coords else ds[label]
             means = ds[name].astype(np.float64).groupby(by).mean().compute()
             assert set(means[label].values.tolist()) == set(columns.tolist())
             for key in list(dict.fromkeys(columns.tolist()))[:20]:

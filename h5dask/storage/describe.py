@@ -6,7 +6,6 @@ few texts that are measured.
 
 from __future__ import annotations
 
-import math
 import mmap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,39 +14,26 @@ from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
+from h5py import h5a, h5d, h5g, h5l, h5o, h5t
 
-from h5dask.chunkindex import (
-    CHUNKED,
-    INLINE,
-    LIBRARY,
-    NOTHING,
-    ChunkIndex,
-    FileIndex,
-    Filter,
-)
-from h5dask.contents import (
-    AS_SHAPE,
-    UNLIMITED,
-    ArrayForm,
-    Attr,
-    Contents,
-    GroupForm,
-    readable_dtype,
-)
+from h5dask.chunkindex import ChunkIndex, FileIndex
+from h5dask.contents import AS_SHAPE, ArrayForm, Attr, Contents, GroupForm
 from h5dask.errors import CorruptInput, Refused
 from h5dask.layout import Layout, compiled
-from h5dask.storage import codec, headers
+from h5dask.storage import headers
+from h5dask.storage.inspection import (
+    dtype_name,
+    form_and_shape,
+    is_plain,
+    locate,
+    mean_nbytes,
+    read_attr,
+)
 
 MAX_OBJECTS = 4_000_000
 """Groups and datasets of one file; more is refused."""
 MAX_DEPTH = 64
 """Levels of groups; more is refused."""
-MAX_CHUNKS = 20_000_000
-"""Allocated chunks of one dataset; more is refused."""
-_MEASURED_ROWS = 32
-
-_STORAGE = {h5d.COMPACT: "compact", h5d.CONTIGUOUS: "contiguous", h5d.CHUNKED: "chunked"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,35 +242,8 @@ def _keep_attrs(path: str, loc: Any, walk: _Walk, order: int) -> None:
         if h5py.check_ref_dtype(attr.dtype) is not None:
             walk.links[f"{path}@{name.decode()}"] = "reference:"
             continue
-        found.append(_read_attr(name.decode(), attr))
+        found.append(read_attr(name.decode(), attr))
     walk.attrs[path] = tuple(found)
-
-
-def _read_attr(name: str, attr: Any) -> Attr:
-    kind = attr.get_type()
-    if attr.get_space().get_simple_extent_type() == h5s.NULL:
-        return Attr(name=name, value=None, type=kind.encode(), shape=None)
-    values = np.empty(attr.shape, attr.dtype)
-    attr.read(values)
-    return Attr(name=name, value=_plain(values), type=kind.encode(), shape=attr.shape)
-
-
-def _plain(values: np.ndarray[Any, Any]) -> Any:
-    """Return an attribute's values as str, int, bool, numpy scalar or array."""
-    if values.dtype.kind == "O":
-        text = [_text(value) for value in values.ravel()]
-        if values.shape == ():
-            return text[0]
-        out = np.empty(values.shape, object)
-        out.ravel()[:] = text
-        return out
-    if values.shape == ():
-        return values.item() if values.dtype.kind in "iub" else values[()]
-    return values
-
-
-def _text(value: Any) -> Any:
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
 def _family_of(walk: _Walk, path: str) -> Family | None:
@@ -304,7 +263,7 @@ def _describe_plain(path: str, address: int, family: Family, walk: _Walk) -> boo
     for array in found.arrays:
         if array.type not in walk.types:
             kind = h5t.decode(array.type)
-            walk.types[array.type] = _dtype_name(kind) if _is_plain(kind) else ""
+            walk.types[array.type] = dtype_name(kind) if is_plain(kind) else ""
         if not walk.types[array.type]:
             return False
     walk.complete = False
@@ -329,7 +288,7 @@ def _describe_member(path: str, group: Any, family: Family, walk: _Walk) -> None
     walk.complete = False
     walk.groups[path] = _PLAIN_GROUP
     kept = [
-        _read_attr(name, h5a.open(group, name.encode()))
+        read_attr(name, h5a.open(group, name.encode()))
         for name in family.attrs
         if h5a.exists(group, name.encode())
     ]
@@ -358,153 +317,27 @@ def _describe_contiguous(path: str, dataset: Any, walk: _Walk) -> None:
     kind = dataset.get_type().encode()
     dtype = walk.types.get(kind)
     if dtype is None:
-        if not _is_plain(dataset.get_type()):
+        if not is_plain(dataset.get_type()):
             _describe_dataset(path, dataset, walk)
             return
-        dtype = walk.types[kind] = _dtype_name(dataset.get_type())
+        dtype = walk.types[kind] = dtype_name(dataset.get_type())
     form = ArrayForm(dtype=dtype, type=kind, maxshape=(AS_SHAPE,) * dataset.rank)
     walk.add(path, dataset.shape, form, offset)
 
 
-def _dtype_name(kind: Any) -> str:
-    try:
-        return readable_dtype(kind.dtype)
-    except TypeError:
-        return "other"
-
-
 def _describe_dataset(path: str, dataset: Any, walk: _Walk) -> None:
     """Record one dataset: shape, form, attributes and where its bytes lie."""
-    form, shape = _form(dataset)
-    offset, chunked, inline = _locate(path, dataset, shape, form, walk)
+    form, shape = form_and_shape(dataset)
+    subject = f"{walk.subject}: /{path}"
+    offset, chunked, inline = locate(subject, dataset, shape, form, walk.heap_base)
     position = walk.add(path, shape, form, offset)
     if chunked is not None:
         walk.chunked[position] = chunked
     if inline is not None:
         walk.inline[position] = inline
-    if (form.dtype == "str" or form.is_ragged_bytes) and math.prod(shape):
-        walk.mean_nbytes[path] = _measure(dataset, shape)
+    if (form.dtype == "str" or form.is_ragged_bytes) and 0 not in shape:
+        walk.mean_nbytes[path] = mean_nbytes(dataset, shape)
     _keep_attrs(path, dataset, walk, form.attr_order)
-
-
-def _form(dataset: Any) -> tuple[ArrayForm, tuple[int, ...]]:
-    space, kind, created = dataset.get_space(), dataset.get_type(), dataset.get_create_plist()
-    null = space.get_simple_extent_type() == h5s.NULL
-    shape = () if null else space.get_simple_extent_dims()
-    limits = () if null else space.get_simple_extent_dims(True)
-    maxshape = tuple(
-        UNLIMITED if m == h5s.UNLIMITED else AS_SHAPE if m == n else m
-        for n, m in zip(shape, limits, strict=True)
-    )
-    storage = _STORAGE.get(created.get_layout(), "virtual")
-    if storage == "contiguous" and created.get_external_count():
-        storage = "external"
-    form = ArrayForm(
-        dtype=_dtype_name(kind),
-        type=kind.encode(),
-        storage=storage,
-        maxshape=maxshape,
-        chunks=created.get_chunk() if storage == "chunked" else None,
-        filters=tuple(_filters(created)),
-        fill=_fill(created, kind),
-        alloc_time=created.get_alloc_time(),
-        fill_time=created.get_fill_time(),
-        attr_order=created.get_attr_creation_order(),
-        times=bool(created.get_obj_track_times()),
-        null=null,
-    )
-    return form, shape
-
-
-def _filters(created: Any) -> Iterator[Filter]:
-    for i in range(created.get_nfilters()):
-        number, flags, values, name = created.get_filter(i)
-        yield Filter(number, flags, tuple(values), name.decode(errors="replace"))
-
-
-def _fill(created: Any, kind: Any) -> bytes | None:
-    """Return the bytes of a fill value that the file sets, in the stored byte order."""
-    if created.fill_value_defined() != h5d.FILL_VALUE_USER_DEFINED:
-        return None
-    try:
-        value = np.zeros((), kind.dtype)
-        if value.dtype.hasobject:
-            return None
-        created.get_fill_value(value)
-    except TypeError:
-        return None
-    return value.tobytes()
-
-
-def _locate(
-    path: str, dataset: Any, shape: tuple[int, ...], form: ArrayForm, walk: _Walk
-) -> tuple[int, ChunkIndex | None, bytes | None]:
-    """Return where a dataset's bytes lie: its offset or code, its chunks, its inline values."""
-    if form.null or not math.prod(shape):
-        return NOTHING, None, None
-    by_ranges = form.dtype.startswith("S") or (form.is_numeric and _is_plain(dataset.get_type()))
-    by_heap = (form.dtype == "str" or form.dtype == "vlen |u1") and walk.heap_base >= 0
-    if form.storage in ("external", "virtual") or not (by_ranges or by_heap):
-        return LIBRARY, None, None
-    if form.storage == "compact":
-        return (INLINE, None, _raw_values(dataset, shape)) if by_ranges else (LIBRARY, None, None)
-    if form.storage == "contiguous":
-        offset = dataset.get_offset()
-        return (NOTHING if offset is None else offset), None, None
-    if not codec.decodable(form.filters):
-        return LIBRARY, None, None
-    return CHUNKED, _chunks(path, dataset, shape, form.chunks or (), walk), None
-
-
-def _is_plain(kind: Any) -> bool:
-    """Whether stored numbers are laid out as numpy's are: all bits used, IEEE floats."""
-    if isinstance(kind, h5t.TypeEnumID):
-        kind = kind.get_super()
-    try:
-        return bool(kind.equal(h5t.py_create(kind.dtype)))
-    except TypeError:
-        return False
-
-
-def _raw_values(dataset: Any, shape: tuple[int, ...]) -> bytes:
-    kind = dataset.get_type()
-    values = np.empty(shape, f"V{kind.get_size()}")
-    dataset.read(h5s.ALL, h5s.ALL, values, kind)
-    return values.tobytes()
-
-
-def _chunks(
-    path: str, dataset: Any, shape: tuple[int, ...], chunks: tuple[int, ...], walk: _Walk
-) -> ChunkIndex:
-    n = dataset.get_num_chunks()
-    if n > MAX_CHUNKS:
-        raise Refused(f"{walk.subject}: /{path} has {n:,} chunks; at most {MAX_CHUNKS:,} are read")
-    found: list[Any] = []
-    if n:
-        dataset.chunk_iter(found.append)
-    grid = [-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True)]
-    starts = np.array([c.chunk_offset for c in found], np.int64).reshape(len(found), len(shape))
-    numbers = np.zeros(len(found), np.int64)
-    for axis, (chunk, count) in enumerate(zip(chunks, grid, strict=True)):
-        numbers = numbers * count + starts[:, axis] // chunk
-    return ChunkIndex.from_chunks(
-        shape,
-        chunks,
-        numbers,
-        np.array([c.byte_offset for c in found], np.int64),
-        np.array([c.size for c in found], np.int64),
-        np.array([c.filter_mask for c in found], np.uint32),
-    )
-
-
-def _measure(dataset: Any, shape: tuple[int, ...]) -> float:
-    """Return the mean bytes of the first and last few variable-length values."""
-    if len(shape) != 1:
-        return 64.0
-    whole = h5py.Dataset(dataset)
-    half = _MEASURED_ROWS // 2
-    values = list(whole[:half]) + list(whole[max(shape[0] - half, half) :])
-    return sum(len(v) if isinstance(v, (bytes, str)) else v.nbytes for v in values) / len(values)
 
 
 def families(layouts: Iterable[Layout]) -> tuple[Family, ...]:

@@ -65,8 +65,9 @@ class Piece:
 
     def real(self, staged: NDArray[Any]) -> NDArray[Any]:
         """Return the part of an array of the piece's `shape` that isn't padding."""
-        inner = tuple(slice(0, s.real) for s in self.stretches)
-        return staged[(*(slice(None) for _ in inner), *inner, ...)]
+        inner = [slice(0, s.real) for s in self.stretches]
+        box: tuple[Any, ...] = (*(slice(None) for _ in inner), *inner)
+        return staged[(*box, ...)]
 
 
 def pieces(

@@ -36,7 +36,7 @@ _INT64 = INT64[2:]
 _MOST_MESSAGES = 64
 
 
-class _Unlike(Exception):  # noqa: N818 - control flow within this module
+class _Unlike(Exception):
     """The bytes are of another form than the one understood here."""
 
 

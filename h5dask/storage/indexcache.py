@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,7 @@ def _decode(columns: Any, source: Source) -> tuple[Contents, FileIndex]:
     groups = text["groups"].split("\0")
     ranks, sizes = columns["ranks"].tolist(), columns["sizes"].tolist()
     ends = np.cumsum([0, *ranks]).tolist()
-    shapes = tuple(tuple(sizes[a:b]) for a, b in zip(ends[:-1], ends[1:], strict=True))
+    shapes = tuple(tuple(sizes[a:b]) for a, b in pairwise(ends))
     forms = tuple(_form(form) for form in head["forms"])
     own = {
         p: GroupForm(**{**f, "members": tuple(f["members"])})

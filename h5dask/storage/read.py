@@ -252,10 +252,11 @@ def _cut(place: Place, index: ChunkIndex, box: Box) -> Iterator[_Piece]:
             start, stop = max(s.start, first), min(s.stop, first + chunk)
             inside.append(slice(start - first, stop - first))
             target.append(slice(start - s.start, stop - s.start))
+        rows = inside[0].stop - inside[0].start
+        place_in_file, wanted = offset, nbytes
         if offset >= 0 and not whole:
-            offset += inside[0].start * row
-            nbytes = (inside[0].stop - inside[0].start) * row
-        yield _Piece(corner, tuple(inside), tuple(target), offset, nbytes, mask)
+            place_in_file, wanted = offset + inside[0].start * row, rows * row
+        yield _Piece(corner, tuple(inside), tuple(target), place_in_file, wanted, mask)
 
 
 def _neighbors(pieces: Sequence[_Piece], most: int) -> Iterator[list[_Piece]]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 import fsspec
 
@@ -181,7 +181,9 @@ def expand(
     if hasattr(urlpath, "read"):
         return [_read_whole(urlpath)]
     if not isinstance(urlpath, (str, os.PathLike)):
-        found = [source for one in urlpath for source in expand(one, options)]
+        found = [
+            source for one in cast(Iterable[UrlPath], urlpath) for source in expand(one, options)
+        ]
         if not found:
             raise NotFound("no files: an empty list was given; name at least one file")
         return found

@@ -96,9 +96,10 @@ class Reservation:
         """
         first = not self._needed
         self._needed += nbytes
+        self._refuse_beyond_limit()
         if self._needed <= self._held:
             return
-        self._refuse_impossible()
+        self._refuse_beyond_disk()
         if first or not self._take(self._needed + STEP):
             with full_disk_told(self.path):
                 self._take(self._needed, strict=True)
@@ -111,12 +112,15 @@ class Reservation:
             self._take(nbytes, strict=True)
             os.ftruncate(self._file, nbytes)
 
-    def _refuse_impossible(self) -> None:
-        """Compare with what the system says is left, which holds everywhere and costs nothing."""
+    def _refuse_beyond_limit(self) -> None:
+        # Space beyond the end of a file can be reserved beyond this limit, but not written to.
         limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
         if limit != resource.RLIM_INFINITY and self._needed > limit:
             found = f"needs {self._needed:,} bytes, files may have {limit:,} here"
             raise OutOfSpace(_sentence(self.path, found))
+
+    def _refuse_beyond_disk(self) -> None:
+        """Compare with what the system says is left, which it does everywhere."""
         disk = os.fstatvfs(self._file)
         free = disk.f_bavail * disk.f_frsize + os.fstat(self._file).st_blocks * 512
         if self._needed > free:
@@ -125,18 +129,18 @@ class Reservation:
 
     def _take(self, nbytes: int, *, strict: bool = False) -> bool:
         """Reserve the file's first `nbytes` without changing its size; say whether it was done."""
-        code = 0
-        if self._reserves and _fallocate is not None and nbytes > self._held:
-            missing = nbytes - self._held
-            if _fallocate(self._file, _KEEP_SIZE, self._held, missing):
-                code = ctypes.get_errno()
+        if _fallocate is None or not self._reserves or nbytes <= self._held:
+            return True
+        if _fallocate(self._file, _KEEP_SIZE, self._held, nbytes - self._held) == 0:
+            self._held = nbytes
+            return True
+        code = ctypes.get_errno()
         if code in _NOT_OFFERED:
-            self._reserves, code = False, 0
-        if strict and code:
+            self._reserves = False
+            return True
+        if strict:
             raise OSError(code, os.strerror(code), self.path)
-        if not code:
-            self._held = max(self._held, nbytes)
-        return not code
+        return False
 
 
 def _is_in_memory(file: int) -> bool:

@@ -23,8 +23,8 @@ Array = NDArray[Any]
 TEXT_IN_MEMORY = h5t.py_create(h5py.string_dtype())
 """The type of an object array of encoded text, as h5py takes it."""
 
-_HEAP_NBYTES = 48
-"""At most what HDF5 stores beside a value of variable length: descriptor, heap head, padding."""
+_HEAP_NBYTES = 64
+"""At most what HDF5 stores beside a value of variable length: descriptor, head, padding."""
 _COLLECTION_NBYTES = 4096
 """The least that HDF5 takes for values of variable length."""
 
@@ -110,8 +110,7 @@ def _encoder(form: ArrayForm) -> _Encode:
 
 def _variable_text(values: Array, kind: Any, subject: str, row: int) -> tuple[Array, Any, int]:
     text = encoded_text(values, subject, row)
-    nbytes = sum(map(len, text.ravel().tolist())) + _HEAP_NBYTES * text.size + _COLLECTION_NBYTES
-    return text, TEXT_IN_MEMORY, nbytes
+    return text, TEXT_IN_MEMORY, _heap_nbytes(sum(map(len, text.ravel().tolist())), text.size)
 
 
 def _fixed_text(values: Array, kind: Any, subject: str, row: int) -> tuple[Array, Any, int]:
@@ -123,12 +122,17 @@ def _ragged(values: Array, kind: Any, subject: str, row: int) -> tuple[Array, An
     base = kind.get_super().dtype
     out = np.empty(values.shape, object)
     flat = out.reshape(-1)
-    nbytes = _COLLECTION_NBYTES
+    nbytes = 0
     for i, value in enumerate(values.ravel()):
         raw = np.frombuffer(value, base) if isinstance(value, bytes) else np.asarray(value)
         flat[i] = np.ascontiguousarray(raw, base)
-        nbytes += flat[i].nbytes + _HEAP_NBYTES
-    return out, h5t.py_create(h5py.vlen_dtype(base)), nbytes
+        nbytes += flat[i].nbytes
+    return out, h5t.py_create(h5py.vlen_dtype(base)), _heap_nbytes(nbytes, values.size)
+
+
+def _heap_nbytes(nbytes: int, n_values: int) -> int:
+    """Return at most what HDF5's heap takes, whose collections are not filled to the end."""
+    return nbytes + nbytes // 8 + _HEAP_NBYTES * n_values + _COLLECTION_NBYTES
 
 
 def _plain(values: Array, kind: Any, subject: str, row: int) -> tuple[Array, Any, int]:

@@ -116,7 +116,9 @@ def test_it_pickles_without_the_file(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(draw=st.data())
-def test_any_box_equals_numpy(draw: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_box_equals_numpy(
+    draw: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     rank = draw.draw(st.integers(1, 3))
     shape = tuple(draw.draw(st.integers(1, 13)) for _ in range(rank))
     chunks = tuple(draw.draw(st.integers(1, n)) for n in shape)
