@@ -18,6 +18,7 @@ from xarray.core import indexing
 from h5dask import blocks
 from h5dask.chunkindex import FileIndex
 from h5dask.contents import ArrayForm, Contents
+from h5dask.errors import Refused
 from h5dask.grouping import Arranged, Arrangement
 from h5dask.joining import joined_attrs, joined_contents, refuse_different
 from h5dask.layout import Layout
@@ -80,7 +81,7 @@ def assemble(
         variable = _variable(name, array, dims[name], wanted, chunks, specs[name].doc)
         (coords if specs[name].coordinate else variables)[name] = variable
     dataset = xr.Dataset(variables, coords=coords)
-    dataset = dataset.assign_coords(_coordinates(layout, files, only, stored, dims))
+    dataset = dataset.assign_coords(_coordinates(layout, files, only, stored, dims, dropped))
     dataset.attrs = joined_attrs(layout, [file.contents for file in files])
     dataset.encoding["h5dask"] = joined_contents([file.contents for file in files])
     dataset.encoding["source"] = files[0].source.url
@@ -233,7 +234,8 @@ def _blocks(
     only: Sequence[int] | None,
 ) -> Blocks:
     """Return block lengths of every dim; variables that share a dim share them."""
-    size = parse_bytes(dask.config.get("h5dask.block-size", blocks.BLOCK_SIZE))
+    asked = chunks if isinstance(chunks, str) and chunks != "auto" else None
+    size = parse_bytes(asked or dask.config.get("h5dask.block-size", blocks.BLOCK_SIZE))
     rows: dict[str, list[blocks.Rows]] = {}
     found: dict[str, tuple[int, ...]] = {}
     for name, array in stored.items():
@@ -277,12 +279,19 @@ def _lengths(
     chunks: Chunks, array: StoredArray, dims: tuple[str, ...], preferred: Blocks
 ) -> tuple[tuple[int, ...], ...]:
     """Return block lengths along each dim as the caller's `chunks` asks for them."""
-    if chunks == "auto" or (isinstance(chunks, Mapping) and not chunks):
+    if isinstance(chunks, str) or (isinstance(chunks, Mapping) and not chunks):
         return tuple(preferred[dim] for dim in dims)
     asked: Any = chunks
     if isinstance(chunks, Mapping):
-        asked = tuple(chunks.get(dim, preferred[dim]) for dim in dims)
-    return da.core.normalize_chunks(asked, array.shape, dtype=array.dtype)  # type: ignore[no-any-return]
+        wanted = [chunks.get(dim, "auto") for dim in dims]
+        asked = tuple(preferred[d] if n == "auto" else n for d, n in zip(dims, wanted, strict=True))
+    try:
+        return da.core.normalize_chunks(asked, array.shape, dtype=array.dtype)  # type: ignore[no-any-return]
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise Refused(
+            f"chunks={chunks!r}: {array.name} of shape {array.shape!r} can't be cut so ({error}); "
+            'give "auto", {}, None, or lengths of at least 1 that add up to the dims'
+        ) from None
 
 
 def _coordinates(
@@ -291,6 +300,7 @@ def _coordinates(
     only: Sequence[int] | None,
     stored: Mapping[str, StoredArray],
     dims: Mapping[str, tuple[str, ...]],
+    dropped: set[str],
 ) -> xr.Coordinates:
     """Return the coordinates: labels of rows with their index, of lanes, and of fixed dims."""
     coords: dict[str, Any] = {}
@@ -305,17 +315,19 @@ def _coordinates(
             labels = [lane[at] for lane in model.lanes]
             coords[dim] = [int(label) for label in labels] if _numbers(labels) else labels
     coords.update({d: list(v) for d, v in layout.dim_labels.items() if d in sizes})
-    result = xr.Coordinates(coords)
+    result = xr.Coordinates({dim: labels for dim, labels in coords.items() if dim not in dropped})
     if layout.labels is not None and layout.index is not None:
         labels_of = [_labels(layout, file, only) for file in files]
         parts = layout.join(labels_of) if len(files) > 1 else labels_of
-        joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        kept = [key for key in parts[0] if key not in dropped]
+        joined = {key: np.concatenate([part[key] for part in parts]) for key in kept}
         for dim in layout.ragged_dims:
             counts = [file.arrangement.groups.counts.get(dim, np.zeros(0, int)) for file in files]
             sizes.setdefault(dim, int(sum(column.sum() for column in counts)))
-        index = layout.index(joined, sizes)
-        result = xr.Coordinates.from_xindex(index).merge(result.to_dataset().coords).coords
-    if len(files) > 1 and layout.along is not None:
+        if joined:
+            index = layout.index(joined, sizes)
+            result = xr.Coordinates.from_xindex(index).merge(result.to_dataset().coords).coords
+    if len(files) > 1 and layout.along is not None and "source" not in dropped:
         lengths = [_along(layout, file) for file in files]
         names = np.array([file.source.url for file in files], object)
         result = result.assign(source=(layout.along, np.repeat(names, lengths)))

@@ -54,6 +54,7 @@ class H5daskBackend(BackendEntrypoint):
         *,
         drop_variables: str | Iterable[str] | None = None,
         layout: str | None = None,
+        group: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> dict[str, xr.Dataset]:
         """Open one file's groups by path; parameters as in `h5dask.open_datatree`."""
@@ -61,6 +62,7 @@ class H5daskBackend(BackendEntrypoint):
             filename_or_obj,
             layout=layout,
             chunks=None,
+            group=group,
             drop_variables=drop_variables,
             storage_options=storage_options,
         )
@@ -72,6 +74,7 @@ class H5daskBackend(BackendEntrypoint):
         *,
         drop_variables: str | Iterable[str] | None = None,
         layout: str | None = None,
+        group: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> xr.DataTree:
         """Open one file as a tree; parameters as in `h5dask.open_datatree`."""
@@ -79,6 +82,7 @@ class H5daskBackend(BackendEntrypoint):
             filename_or_obj,
             drop_variables=drop_variables,
             layout=layout,
+            group=group,
             storage_options=storage_options,
         )
         return xr.DataTree.from_dict(nodes)

@@ -31,6 +31,7 @@ from h5dask.drafting import Transfer
 from h5dask.placing import Pieces, Runs, check_block, converted, write_block
 from h5dask.planning import FilePlan
 from h5dask.storage.chunkwriter import ChunkWriter, encode_chunks
+from h5dask.storage.codec import decodable
 
 _IN_FLIGHT = 2
 """Blocks a thread that may wait for their place in the file."""
@@ -194,24 +195,31 @@ def _chained(by_path: Mapping[str, Sequence[_Encoded]], file: str) -> Iterator[D
             after = placed[-flight] if len(placed) >= flight else None
             before = placed[-1] if placed else None
             chunks = encode(job.block, job.start, job.transfer, after)
-            placed.append(place(chunks, path, file, math.prod(job.shape), before))
+            placed.append(place(chunks, job.start, path, file, math.prod(job.shape), before))
     yield from placed
 
 
 def _encode(block: NDArray[Any], start: tuple[int, ...], transfer: Transfer, after: Any) -> Any:
-    """Encode a block's chunks; `after` only makes it wait."""
+    """Encode a block's chunks, where the filters are ours; `after` only makes it wait."""
     del after
     form = transfer.form
     values = converted(block, form, transfer.path)
+    if not decodable(form.filters):
+        return values
     return encode_chunks(
         values, start, transfer.shape, transfer.chunks, form.filters, form.dtype, form.fill
     )
 
 
-def _place(chunks: Any, path: str, file: str, n_values: int, before: Any) -> Mapping[str, int]:
-    """Place a block's encoded chunks; `before` only keeps the order."""
+def _place(
+    chunks: Any, start: tuple[int, ...], path: str, file: str, n_values: int, before: Any
+) -> Mapping[str, int]:
+    """Place a block's encoded chunks, or let HDF5 encode them; `before` only keeps the order."""
     del before
     with ChunkWriter(file) as writer:
+        if isinstance(chunks, np.ndarray):
+            writer.write_values(path, start, chunks)
+            return {path: n_values}
         for origin, mask, encoded in chunks:
             writer.place(path, origin, mask, encoded)
     return {path: n_values}
@@ -262,4 +270,5 @@ def _here(jobs: Sequence[_Direct | _Encoded], file: str) -> Iterator[Mapping[str
                 yield check_block(written, job.pieces, job.shape, file)
             else:
                 chunks = _encode(block, job.start, job.transfer, None)
-                yield _place(chunks, job.transfer.path, file, math.prod(job.shape), None)
+                n = math.prod(job.shape)
+                yield _place(chunks, job.start, job.transfer.path, file, n, None)

@@ -139,12 +139,15 @@ def open_groups(
     *,
     layout: str | None = None,
     chunks: Chunks = "auto",
+    group: str | None = None,
     drop_variables: str | Iterable[str] | None = None,
     storage_options: Options = None,
 ) -> dict[str, xr.Dataset]:
-    """Return the nodes of `open_datatree` by path."""
-    [source] = expand(urlpath, storage_options)
+    """Return the nodes of `open_datatree` by path, or only those that lie in one group."""
+    source = _only(urlpath, storage_options)
     chosen, contents, index = _described(source, layout)
+    if group is not None and group.strip("/"):
+        contents, index = _in_group(source, contents, index, group)
     dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
     whole = arrange(chosen, contents)
     if not chosen.group_keys:
@@ -201,8 +204,7 @@ def identify(urlpath: UrlPath, *, storage_options: Options = None) -> str:
     >>> h5dask.identify(example_file("episodes"))
     'episodes'
     """
-    [source] = expand(urlpath, storage_options)
-    return _described(source, None)[0].name
+    return _described(_only(urlpath, storage_options), None)[0].name
 
 
 def validate(
@@ -236,7 +238,7 @@ def validate(
     >>> h5dask.validate(example_file("ann"), values=True)
     ()
     """
-    [source] = expand(urlpath, storage_options)
+    source = _only(urlpath, storage_options)
     contents, index = described(source)
     chosen = _choose(contents, layout)
     found = list(problems(chosen, contents, nbytes=source.nbytes))
@@ -268,13 +270,28 @@ def _opened(
             raise LayoutError(
                 f"{source.url}: several {chosen.name} files can't open as one: {chosen.apart}"
             )
-        if group is not None:
+        if group is not None and group.strip("/"):
             contents, index = _in_group(source, contents, index, group)
         arrangement = arrange(chosen, contents)
         _refuse(source, arrangement.misfits)
+        if not arrangement.variables:
+            raise LayoutError(
+                f"{source.url}: holds none of the datasets of {chosen.name} (it holds "
+                f"{_held(contents)}); name the layout that it has, or write the file again"
+            )
         files.append(Opened(source=source, contents=contents, index=index, arrangement=arrangement))
     assert chosen is not None
     return chosen, files
+
+
+def _only(urlpath: UrlPath, options: Options) -> Source:
+    sources = expand(urlpath, options)
+    if len(sources) > 1:
+        raise Refused(
+            f"{sources[0].url}: one of {len(sources)} files, where one is looked at; name one, or "
+            "open them end to end with open_dataset"
+        )
+    return sources[0]
 
 
 def _refuse(source: Source, misfits: Iterable[Problem]) -> None:
@@ -296,7 +313,7 @@ def _choose(contents: Contents, layout: str | None) -> Layout:
     fitting = layouts.fitting(contents)
     if len(fitting) == 1:
         return fitting[0]
-    held = ", ".join([*contents.paths, *(g for g in contents.groups if g)][:8]) or "nothing"
+    held = _held(contents)
     if not fitting:
         raise LayoutError(
             f"{contents.subject}: no layout is recognised (the file holds {held}); expected one "
@@ -308,11 +325,17 @@ def _choose(contents: Contents, layout: str | None) -> Layout:
     )
 
 
+def _held(contents: Contents) -> str:
+    return ", ".join([*contents.paths, *(g for g in contents.groups if g)][:8]) or "nothing"
+
+
 def _in_group(source: Source, contents: Contents, index: Any, group: str) -> tuple[Contents, Any]:
     """Return only what lies in one group, with the index to match."""
     name = group.strip("/")
     inside = contents.positions_in(name)
     if not inside:
-        names = [g for g in contents.groups if g][:20]
-        raise NotFound(f"{source.url}: no group {group!r}; the groups are {', '.join(names)}")
+        names = [g for g in contents.groups if contents.positions_in(g)][:20] or ["none"]
+        there = name in contents.groups
+        found = f"group {group!r} holds no dataset" if there else f"no group {group!r}"
+        raise NotFound(f"{source.url}: {found}; the groups that do are {', '.join(names)}")
     return contents.within(name), index.only(inside)
