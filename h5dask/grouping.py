@@ -277,6 +277,8 @@ def _counted(
             shapes.setdefault(variable.name, lane_shapes)
             if whole:
                 np.maximum(expected, _rows(variable.spec, lane_shapes), out=expected)
+    groups = Groups(names=layout.group_keys, keys=keys, counts=counts, shapes=shapes)
+    counts.update(layout.count(groups))
     for variable in (v for v in by_detail if v.spec.ragged):
         dim = str(variable.spec.ragged)
         for lane in variable.paths:
@@ -292,7 +294,7 @@ def _counted(
                     misfits.append(
                         misfit.wrong_length(found, path, dim, int(rows[group]), expected_rows)
                     )
-    return Groups(names=layout.group_keys, keys=keys, counts=counts, shapes=shapes)
+    return groups
 
 
 def _rows(spec: ArraySpec, shapes: Sequence[Shape | None]) -> NDArray[np.int64]:

@@ -217,6 +217,11 @@ def nothing_derived(groups: Groups, sizes: Mapping[str, int], subset: Mapping[st
     return {}
 
 
+def nothing_counted(groups: Groups) -> Mapping[str, np.ndarray[Any, Any]]:
+    """Return nothing: a layout whose variables count the rows of every ragged dim."""
+    return {}
+
+
 def as_they_are(labels: Sequence[Labels]) -> Sequence[Labels]:
     """Return the labels of several files unchanged."""
     return labels
@@ -248,6 +253,8 @@ class Layout:
     """Whether groups without rows stay as zero-row datasets when a file is rewritten."""
     index: Callable[[Labels, Mapping[str, int]], Any] | None = None
     """Labels and sizes of the ragged dims -> the xarray Index that holds them."""
+    count: Callable[[Groups], Mapping[str, np.ndarray[Any, Any]]] = nothing_counted
+    """Groups in a file -> their rows along ragged dims that only optional variables have."""
     labels: Callable[[Groups, Contents], Labels] | None = None
     """Groups in a file -> labels of their rows."""
     groups: Callable[[Labels, Contents | None], Groups] | None = None

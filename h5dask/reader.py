@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import xarray as xr
@@ -334,8 +335,8 @@ def _in_group(source: Source, contents: Contents, index: Any, group: str) -> tup
     name = group.strip("/")
     inside = contents.positions_in(name)
     if not inside:
-        names = [g for g in contents.groups if contents.positions_in(g)][:20] or ["none"]
+        names = [*islice((g for g in contents.groups if contents.positions_in(g)), 20)] or ["none"]
         there = name in contents.groups
         found = f"group {group!r} holds no dataset" if there else f"no group {group!r}"
-        raise NotFound(f"{source.url}: {found}; the groups that do are {', '.join(names)}")
+        raise NotFound(f"{source.url}: {found}; groups with datasets: {', '.join(names)}")
     return contents.within(name), index.only(inside)

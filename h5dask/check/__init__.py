@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -50,16 +49,15 @@ class Findings:
     marks: bytes = b""
     """For checks on equal values: 24 bytes each, a digest and the row, sorted."""
 
-    def merge(self, other: Findings) -> Findings:
-        """Return the findings of both; associative, commutative, and `Findings()` is neutral."""
-        lows = [x.lowest for x in (self, other) if x.lowest is not None]
-        highs = [x.highest for x in (self, other) if x.highest is not None]
+    def merge(self, *others: Findings) -> Findings:
+        """Return the findings of all; associative, commutative, and `Findings()` is neutral."""
+        every = (self, *others)
         return Findings(
-            count=self.count + other.count,
-            first=tuple(sorted({*self.first, *other.first})[:SHOWN]),
-            lowest=min(lows, default=None),
-            highest=max(highs, default=None),
-            marks=sorted_marks(self.marks + other.marks),
+            count=sum(x.count for x in every),
+            first=tuple(sorted({at for x in every for at in x.first})[:SHOWN]),
+            lowest=min((x.lowest for x in every if x.lowest is not None), default=None),
+            highest=max((x.highest for x in every if x.highest is not None), default=None),
+            marks=sorted_marks(b"".join(x.marks for x in every)),
         )
 
 
@@ -164,7 +162,7 @@ def find(
 def merge(parts: Iterable[Sequence[Findings]]) -> tuple[Findings, ...]:
     """Merge what `find` gave for several blocks, check by check."""
     columns = zip(*parts, strict=True)
-    return tuple(reduce(Findings.merge, column, Findings()) for column in columns)
+    return tuple(Findings().merge(*column) for column in columns)
 
 
 def tell(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +42,15 @@ def derive(groups: Groups, sizes: Mapping[str, int], lanes: Mapping[str, Any]) -
         values[path, "num_temperatures", ""] = counts.get("temperature", 1)
         values[path, "sequence_length", ""] = shape[-1]
     return values
+
+
+def count(groups: Groups) -> Mapping[str, np.ndarray[Any, Any]]:
+    """Return how many sequences each structure has: only perplexities, which may lack, say so."""
+    shapes = groups.shapes.get("sequences")
+    if shapes is None:
+        return {}
+    counted = (0 if shape is None else min(math.prod(shape[:-1]), 1 << 62) for shape in shapes)
+    return {"sequence": np.fromiter(counted, np.int64, len(shapes))}
 
 
 def rules(found: Contents) -> Iterator[Problem]:
@@ -212,6 +222,7 @@ LAYOUT = Layout(
     sizes={"aa": len(ALPHABET)},
     dim_labels={"aa": tuple(ALPHABET)},
     index=index,
+    count=count,
     labels=_structures.labels,
     groups=_grids.groups,
     join=_structures.join,

@@ -97,7 +97,8 @@ def _type(stored: Any, subject: str) -> _Type:
         integers = stored.get_super().dtype
         return _Type(stored, stored, (), lambda v, _: _number(v, integers))
     dtype = stored.dtype
-    in_memory = h5t.py_create(dtype)
+    # HDF5 converts opaque values between equal tags only, and numpy has none.
+    in_memory = stored if number == h5t.OPAQUE else h5t.py_create(dtype)
     if number == h5t.VLEN:
         base = stored.get_super().dtype
         return _Type(stored, in_memory, (), lambda v, _: _ragged(v, base))

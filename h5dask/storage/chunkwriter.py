@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from h5dask.errors import LayoutError, Refused
 from h5dask.storage import codec, plugins
 from h5dask.storage.space import Reservation, full_disk_told
 
+_SHUFFLE = 2
 Origin = tuple[int, ...]
 
 _INDEX_NBYTES = 256
@@ -78,6 +80,10 @@ def encode_chunks(
         raise Refused(f"filters {names} are not encoded here; let HDF5 write these values")
     stored = np.dtype(dtype)
     _check(block, start, shape, chunks, stored)
+    # HDF5 shuffles by the size of the stored type, whatever a form says.
+    filters = tuple(
+        replace(f, values=(stored.itemsize,)) if f.id == _SHUFFLE else f for f in filters
+    )
     counts = [-(-n // chunk) for n, chunk in zip(block.shape, chunks, strict=True)]
     padding = np.frombuffer(fill, stored)[0] if fill else np.zeros((), stored)
     out = []

@@ -51,9 +51,10 @@ def attr(name: str, value: Any, encoding: str = "utf8") -> Attr:
         return Attr(name=name, value=None, type=_encoded_type("str", encoding), shape=None)
     array = _as_array(value)
     if array.dtype.kind in "OUST":
-        text = array.astype(object) if array.shape else array.item()
+        text = np.empty(array.shape, object)
+        text.reshape(-1)[:] = [_decoded(item) for item in array.ravel().tolist()]
         kind = _encoded_type("str", encoding)
-        return Attr(name=name, value=text, type=kind, shape=array.shape)
+        return Attr(name=name, value=text[()], type=kind, shape=array.shape)
     try:
         kind = _encoded_type(array.dtype)
     except TypeError as error:
@@ -65,11 +66,15 @@ def attr(name: str, value: Any, encoding: str = "utf8") -> Attr:
     return Attr(name=name, value=plain, type=kind, shape=array.shape)
 
 
+def _decoded(item: Any) -> Any:
+    return item.decode("utf-8", "surrogateescape") if isinstance(item, bytes) else item
+
+
 def _as_array(value: Any) -> np.ndarray[Any, Any]:
     """Return the value as an array, text without a width."""
     if isinstance(value, (str, bytes)):
         out = np.empty((), object)
-        out[()] = value
+        out[()] = str(value) if isinstance(value, str) else bytes(value)
         return out
     return np.asarray(value)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -43,11 +44,17 @@ def full_disk_told(path: str) -> Iterator[None]:
         yield
     except OutOfSpace:
         raise
-    except OSError as error:
-        # h5py finds the errno in HDF5's own text for some calls only.
-        if error.errno in _FULL or any(f"errno = {n}," in str(error) for n in _FULL):
-            raise OutOfSpace(_sentence(path, os.strerror(error.errno or errno.ENOSPC))) from error
-        raise
+    except (OSError, RuntimeError) as error:
+        code = getattr(error, "errno", None) or _code_in(str(error))
+        if code not in _FULL:
+            raise
+        raise OutOfSpace(_sentence(path, os.strerror(code))) from error
+
+
+def _code_in(text: str) -> int | None:
+    """Return the errno that HDF5's own text names: h5py finds it there for some calls only."""
+    found = re.search(r"errno = (\d+),", text)
+    return int(found[1]) if found else None
 
 
 class Reservation:

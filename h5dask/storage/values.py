@@ -143,7 +143,9 @@ def _plain(values: Array, kind: Any, subject: str, row: int) -> tuple[Array, Any
             f"convert them with astype({dtype.str!r})"
         )
     encoded = np.ascontiguousarray(values, dtype)
-    return encoded, h5t.py_create(kind.dtype), encoded.nbytes
+    # HDF5 converts opaque values between equal tags only, and numpy has none.
+    opaque = kind.get_class() == h5t.OPAQUE
+    return encoded, kind if opaque else h5t.py_create(kind.dtype), encoded.nbytes
 
 
 def _refuse_references(values: Array, kind: Any, subject: str, row: int) -> tuple[Array, Any, int]:
@@ -183,19 +185,18 @@ def encoded_text(values: Array, subject: str, row: int = 0) -> Array:
     """
     flat = values.ravel().tolist()
     out = np.empty(values.shape, object)
-    per_row = max(1, math.prod(values.shape[1:]))
     encoded: list[bytes] = []
     for i, value in enumerate(flat):
         try:
             raw = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
         except (AttributeError, UnicodeEncodeError):
             raise LayoutError(
-                f"{subject} row {row + i // per_row} is {value!r:.60}, expected text; "
+                f"{subject}{_at(values, i, row)} is {value!r:.60}, expected text; "
                 "give every row a string, an empty one where there is none"
             ) from None
         if b"\0" in raw:
             raise LayoutError(
-                f"{subject} row {row + i // per_row} holds a NUL character at byte "
+                f"{subject}{_at(values, i, row)} holds a NUL character at byte "
                 f"{raw.index(0)}, which HDF5 text can't; remove it, as with s.replace('\\0', '')"
             )
         encoded.append(raw)
@@ -225,14 +226,18 @@ def fixed_text(values: Array, kind: Any, subject: str, row: int = 0) -> Array:
     if values.dtype == np.dtype(f"S{nbytes}") and not padded:
         return np.ascontiguousarray(values)
     text = encoded_text(values, subject, row)
-    per_row = max(1, math.prod(values.shape[1:]))
     flat = text.ravel().tolist()
     for i, raw in enumerate(flat):
         if len(raw) > nbytes:
             raise LayoutError(
-                f"{subject} row {row + i // per_row} holds {len(raw)} bytes of text, its type "
+                f"{subject}{_at(values, i, row)} holds {len(raw)} bytes of text, its type "
                 f"holds {nbytes}; shorten it, or write text of variable length"
             )
     blank = b" " if padded else b"\0"
     joined = b"".join(raw.ljust(nbytes, blank) for raw in flat)
     return np.frombuffer(joined, f"S{nbytes}").reshape(text.shape)
+
+
+def _at(values: Array, i: int, first: int) -> str:
+    """Return which row the value at a flat position belongs to, nothing where there are none."""
+    return f" row {first + i // math.prod(values.shape[1:])}" if values.shape else ""

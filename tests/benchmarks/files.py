@@ -65,7 +65,7 @@ def activations(path: Path, nbytes: int, variable: str, width: int) -> Made:
     made = np.random.default_rng(7).standard_normal((APPENDED_ROWS, width), np.float32)
     with h5py.File(path, "w") as file:
         names = ("model_name", "dataset_name", "dataset_type", "creation_date")
-        file.attrs.update({name: "made" for name in names} | {"num_samples": n_rows})
+        file.attrs.update(dict.fromkeys(names, "made") | {"num_samples": n_rows})
         metadata = file.create_group("metadata")
         metadata.attrs["dataset_info"] = f'{{"name": "made", "num_samples": {n_rows}}}'
         metadata.attrs["model_info"] = '{"name": "made", "layer_nums": [13]}'

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,14 @@ class Measure:
     """One line of the table: a figure, and what is wanted of it."""
 
     case: str
+    """What is done, and on which file: block and chunk sizes."""
     against: str
     value: float
     unit: str
     at_least: float | None = None
     at_most: float | None = None
-    notes: Mapping[str, str] = field(default_factory=dict)
-    """What the figure rests on: block sizes, GB/s of both sides."""
+    notes: str = ""
+    """What the figure rests on, such as GB/s of both sides."""
 
     @property
     def wanted(self) -> str:
@@ -153,21 +154,16 @@ def speeds(
     nbytes: int,
     raced: Iterable[tuple[str, float, float]],
     wanted: Mapping[str, float],
-    notes: Mapping[str, str],
 ) -> Iterator[Measure]:
     """Yield a measure for each peer: how many times its speed ours is."""
     for name, mine, theirs in raced:
-        gigabytes = {
-            "ours GB/s": f"{nbytes / mine / 1e9:.2f}",
-            "peer GB/s": f"{nbytes / theirs / 1e9:.2f}",
-        }
         yield Measure(
             case=case,
             against=name,
             value=theirs / mine,
             unit="x its speed",
             at_least=wanted.get(name),
-            notes={**gigabytes, **notes},
+            notes=f"{nbytes / mine / 1e9:.2f} and {nbytes / theirs / 1e9:.2f} GB/s",
         )
 
 
@@ -177,23 +173,22 @@ def report(title: str, measures: Iterable[Measure], asked: Options) -> None:
     print(title)
     for name, text in around.items():
         print(f"  {name}: {text}")
-    print(flush=True)
-    done = []
+    done: list[Measure] = []
     for measure in measures:
-        if not done:
-            print(_line("case", "against", "measured", "", "wanted", "notes"))
+        if not done or done[-1].case != measure.case:
+            print(f"\n{measure.case}")
         done.append(measure)
-        notes = ", ".join(f"{text} {name}".strip() for name, text in measure.notes.items())
-        value = f"{measure.value:,.2f}" if measure.value < 100 else f"{measure.value:,.0f}"
-        wanted = f"{measure.wanted} {'missed' if measure.missed else ''}"
-        print(_line(measure.case, measure.against, value, measure.unit, wanted, notes), flush=True)
+        print(_line(measure), flush=True)
     if asked.results is not None:
         content = {"title": title, **around, "measures": [asdict(measure) for measure in done]}
         asked.results.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _line(case: str, against: str, value: str, unit: str, wanted: str, notes: str) -> str:
-    return f"{case:<24} {against:<42} {value:>8} {unit:<16} {wanted:<14} {notes}".rstrip()
+def _line(measure: Measure) -> str:
+    value = f"{measure.value:,.2f}" if measure.value < 100 else f"{measure.value:,.0f}"
+    wanted = f"{measure.wanted} {'MISSED' if measure.missed else ''}"
+    figure = f"{value:>8} {measure.unit}"
+    return f"  {measure.against:<40} {figure:<26} {wanted:<15} {measure.notes}".rstrip()
 
 
 def surroundings() -> dict[str, str]:

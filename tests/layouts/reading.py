@@ -48,13 +48,14 @@ def values(f: h5py.File, variable: Arranged, arrangement: Arrangement) -> np.nda
     return np.stack(lanes, axis=1) if variable.spec.stacked else lanes[0]
 
 
-def value_problems(layout: Layout, path: Path, rows: int = 3) -> Iterator[Problem]:
-    """Yield what the checks say of blocks of some rows, and what the relations say."""
+def value_problems(layout: Layout, path: Path) -> Iterator[Problem]:
+    """Yield what the checks say of blocks of a few rows, and what the relations say."""
     found = contents(path)
     arrangement, ds = arrange(layout, found), dataset(layout, path)
     setting = check.Setting(sizes=dict(ds.sizes), attrs=ds.attrs)
     for name, array in ds.variables.items():
         block = array.values
+        rows = max(3, len(block) // 50)
         parts = [
             check.find(layout.checks, str(name), block[i : i + rows], i, setting)
             for i in range(0, len(block), rows)
