@@ -216,7 +216,7 @@ def _place(
 ) -> Mapping[str, int]:
     """Place a block's encoded chunks, or let HDF5 encode them; `before` only keeps the order."""
     del before
-    with ChunkWriter(file) as writer:
+    with ChunkWriter(file, len(chunks)) as writer:
         if isinstance(chunks, np.ndarray):
             writer.write_values(path, start, chunks)
             return {path: n_values}

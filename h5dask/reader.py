@@ -19,7 +19,7 @@ from h5dask.errors import LayoutError, NotFound, Refused
 from h5dask.grouping import arrange
 from h5dask.joining import warn_left_out
 from h5dask.layout import Layout, Problem, fill, placeholders
-from h5dask.storage.describe import families
+from h5dask.storage.families import families
 from h5dask.storage.indexcache import described
 from h5dask.storage.remote import Source, UrlPath, expand
 

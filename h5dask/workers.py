@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import dask
@@ -44,20 +46,53 @@ def local_processes(n_workers: int, scratch: str) -> Iterator[Client]:
     """
     from distributed import Client, LocalCluster
 
-    with (
-        _without_script(),
-        dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT}),
-        LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            local_directory=scratch,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    settings = {
+        "distributed.nanny.pre-spawn-environ": ENVIRONMENT,
+        "temporary-directory": scratch,
+    }
+    with ExitStack() as stack:
+        stack.enter_context(_without_script())
+        stack.enter_context(dask.config.set(settings))
+        stack.enter_context(_quiet())
+        with _interrupts_held():
+            cluster = LocalCluster(
+                n_workers=0,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,
+            )
+        stack.enter_context(cluster)
+        client = stack.enter_context(Client(cluster))
+        cluster.scale(n_workers)
+        client.wait_for_workers(n_workers)
         yield client
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back from the threads started inside, and the processes which those start.
+
+    It then reaches this process alone, which ends the others in order and without noise.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep asyncio from telling of tasks that were under way when a cluster was closed."""
+    logger = logging.getLogger("asyncio")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        gc.collect()  # such a task speaks up when it is collected
+        logger.setLevel(before)
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import uuid
+import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,22 @@ from dask.delayed import delayed
 
 from h5dask.contents import Contents
 from h5dask.delivery import deliver
-from h5dask.errors import Conflict, CorruptInput, InputChanged, LayoutError, NotFound, Refused
+from h5dask.errors import (
+    Conflict,
+    CorruptInput,
+    H5daskError,
+    InputChanged,
+    LayoutError,
+    NotFound,
+    Refused,
+)
 from h5dask.forming import Compression
 from h5dask.joining import layout_of
 from h5dask.layout import Layout
 from h5dask.planning import FilePlan, plan_file
 from h5dask.storage.describe import describe
 from h5dask.storage.indexcache import described
-from h5dask.storage.remote import Source, absolute, fingerprint, local_folder, publish
+from h5dask.storage.remote import Source, absolute, fingerprint, local_folder, publish, resolved
 from h5dask.storage.skeleton import create
 
 Like = xr.Dataset | Contents | str | os.PathLike[str] | None
@@ -103,28 +112,48 @@ def write_dataset(
     >>> h5dask.validate(path)
     ()
     """
-    url = absolute(urlpath)
+    url = resolved(urlpath)
     _refuse_target(url, overwrite, storage_options)
     chosen = layout_of(ds, layout)
     form = complete_form(_form_of(ds, like))
     planned = plan_file(chosen, ds, form, compression=compression, keep_attrs=like is not None)
     if not allow_large:
         _refuse_large(chosen, planned, url)
+    _say_left_out(form)
     temporary = _temporary(url)
-    job = None
-    try:
+    rest = planned.expected, temporary, url, storage_options
+    with _removed_on_error(temporary, url):
         indexes = create(temporary, planned.plan)
         counts = deliver(ds, planned, indexes, temporary)
-        rest = planned.expected, temporary, url, storage_options
         if compute:
             _finish(compute_all(*counts), *rest)
             return None
-        job = delayed(_finish, pure=False)(counts, *rest)
-        return job
-    finally:
-        if job is None or compute:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
+        return delayed(_finish, pure=False)(counts, *rest)
+
+
+@contextmanager
+def _removed_on_error(temporary: str, url: str) -> Iterator[None]:
+    """Leave nothing behind where writing fails or is interrupted, and name the target in errors."""
+    try:
+        yield
+    except BaseException as error:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        if isinstance(error, H5daskError) and temporary in str(error):
+            raise type(error)(str(error).replace(temporary, url)) from None
+        raise
+
+
+def _say_left_out(form: Contents | None) -> None:
+    """Warn of attributes that only the old file can hold, since they point into it."""
+    lost = [link for link in (form.links if form is not None else ()) if "@" in link]
+    if lost:
+        warnings.warn(
+            f"{form.subject if form else ''}: attributes that hold references or unknown types "
+            f"are left out: {', '.join(lost[:5])}",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _refuse_target(url: str, overwrite: bool, options: Mapping[str, Any] | None) -> None:

@@ -19,8 +19,8 @@ from h5py import h5a, h5d, h5g, h5l, h5o, h5t
 from h5dask.chunkindex import ChunkIndex, FileIndex
 from h5dask.contents import AS_SHAPE, ArrayForm, Attr, Contents, GroupForm
 from h5dask.errors import CorruptInput, Refused
-from h5dask.layout import Layout, compiled
 from h5dask.storage import headers
+from h5dask.storage.families import Family
 from h5dask.storage.inspection import (
     dtype_name,
     form_and_shape,
@@ -34,18 +34,6 @@ MAX_OBJECTS = 4_000_000
 """Groups and datasets of one file; more is refused."""
 MAX_DEPTH = 64
 """Levels of groups; more is refused."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """Groups of one pattern, which may number in the many thousands, and what opening needs."""
-
-    pattern: Any
-    """Compiled pattern of the groups' names."""
-    members: tuple[str, ...]
-    """Names of the datasets that such a group may hold."""
-    attrs: tuple[str, ...]
-    """Names of the attributes that opening needs."""
 
 
 @dataclass(slots=True)
@@ -239,10 +227,14 @@ def _keep_attrs(path: str, loc: Any, walk: _Walk, order: int) -> None:
     found = []
     for name in names:
         attr = h5a.open(loc, name)
-        if h5py.check_ref_dtype(attr.dtype) is not None:
-            walk.links[f"{path}@{name.decode()}"] = "reference:"
-            continue
-        found.append(read_attr(name.decode(), attr))
+        try:
+            refers = h5py.check_ref_dtype(attr.dtype) is not None
+            if not refers:
+                found.append(read_attr(name.decode(), attr))
+                continue
+        except TypeError:
+            refers = False
+        walk.links[f"{path}@{name.decode()}"] = "reference:" if refers else "unreadable:"
     walk.attrs[path] = tuple(found)
 
 
@@ -338,16 +330,3 @@ def _describe_dataset(path: str, dataset: Any, walk: _Walk) -> None:
     if (form.dtype == "str" or form.is_ragged_bytes) and 0 not in shape:
         walk.mean_nbytes[path] = mean_nbytes(dataset, shape)
     _keep_attrs(path, dataset, walk, form.attr_order)
-
-
-def families(layouts: Iterable[Layout]) -> tuple[Family, ...]:
-    """Return the groups that may number in the many thousands, and what opening needs of them."""
-    found = []
-    for layout in layouts:
-        for top in layout.families:
-            held = [path for spec in layout.arrays for path in spec.paths]
-            members = [path.removeprefix(top + "/") for path in held if path.startswith(top + "/")]
-            attrs = [spec.name for spec in layout.attrs if spec.path == top and spec.at_opening]
-            family = Family(pattern=compiled(top), members=tuple(members), attrs=tuple(attrs))
-            found.append(family)
-    return tuple(found)

@@ -22,7 +22,8 @@ import numpy as np
 
 from h5dask.chunkindex import ChunkIndex, FileIndex, Filter
 from h5dask.contents import ArrayForm, Attr, Contents, GroupForm
-from h5dask.storage.describe import Family, describe
+from h5dask.storage.describe import describe
+from h5dask.storage.families import Family
 from h5dask.storage.remote import Source
 
 VERSION = 1

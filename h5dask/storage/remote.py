@@ -217,6 +217,12 @@ def local_folder(url: str) -> tuple[str, str]:
     return os.path.split(url)
 
 
+def resolved(urlpath: str | os.PathLike[str]) -> str:
+    """Return the absolute path or URL to write to; a symbolic link leads to the file it names."""
+    url = absolute(urlpath)
+    return os.path.realpath(url) if "://" not in url and os.path.islink(url) else url
+
+
 def _read_whole(file: Any) -> Source:
     file.seek(0)
     content = file.read()
@@ -287,6 +293,8 @@ def publish(temporary: str, url: str, options: Mapping[str, Any] | None = None) 
         os.unlink(temporary)
         return
     try:
+        if os.path.exists(url):
+            os.chmod(temporary, stat.S_IMODE(os.stat(url).st_mode))
         _sync(temporary, os.O_RDWR)
         os.replace(temporary, url)
         _sync(os.path.dirname(url), os.O_RDONLY)
