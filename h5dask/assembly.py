@@ -92,10 +92,10 @@ def _refuse_unequal(layout: Layout, files: Sequence[Opened], dropped: set[str]) 
     """Raise where the files' variables, widths, dtypes or lanes keep them from lying end to end."""
     held = []
     for file in files:
-        sizes = {}
+        sizes: dict[str, dict[str, Any]] = {}
         for v in file.arrangement.variables:
             inner = dict(zip(v.spec.stored_dims[1:], v.trailing, strict=True))
-            lanes = {f"{v.spec.stacked[0]} {'/'.join(lane)}": 1 for lane in v.lanes if lane}
+            lanes = {dim: ", ".join(lane[0] for lane in v.lanes) for dim in v.spec.stacked[:1]}
             sizes[v.name] = {**inner, **lanes}
         held.append({name: found for name, found in sizes.items() if name not in dropped})
     refuse_different(layout, [file.source.url for file in files], held)
@@ -160,29 +160,26 @@ class _Table:
             self.form_ids.append([])
             self.paths.append([])
         contents, index = file.contents, file.index
-        form_ids: dict[int, int] = {}
-        for path in paths:
-            key = (lane, len(self.offsets[lane]))
-            self.paths[lane].append(path)
-            empty = path is None or not math.prod(contents.shape(path))
-            if path is None or empty:
-                self.offsets[lane].append(ABSENT)
-                form = ArrayForm(dtype=dtype, type=b"")
-                self.form_ids[lane].append(self.forms.setdefault(form, len(self.forms)))
-                continue
-            position = contents.position(path)
-            of = contents.form_of[position]
-            if of not in form_ids:
-                form_ids[of] = self.forms.setdefault(contents.forms[of], len(self.forms))
-            self.form_ids[lane].append(form_ids[of])
-            code = int(index.offsets[position])
-            self.offsets[lane].append(code)
-            if code < 0:
-                self.shapes[key] = contents.shapes[position]
-                if position in index.chunked:
-                    self.indexes[key] = index.chunked[position]
-                if position in index.inline:
-                    self.inline[key] = index.inline[position]
+        first = len(self.offsets[lane])
+        positions = contents.positions(paths)
+        absent = [at < 0 or 0 in contents.shapes[at] for at in positions]
+        self.paths[lane] += paths
+        if any(absent):
+            lacking = self.forms.setdefault(ArrayForm(dtype=dtype, type=b""), len(self.forms))
+        ids = dict.fromkeys({contents.form_of[at] for at in positions if at >= 0}, -1)
+        for of in ids:
+            ids[of] = self.forms.setdefault(contents.forms[of], len(self.forms))
+        offsets = index.offsets.tolist()
+        for segment, (at, gone) in enumerate(zip(positions, absent, strict=True), first):
+            self.offsets[lane].append(ABSENT if gone else offsets[at])
+            self.form_ids[lane].append(lacking if gone else ids[contents.form_of[at]])
+            if not gone and offsets[at] < 0:
+                key = (lane, segment)
+                self.shapes[key] = contents.shapes[at]
+                if at in index.chunked:
+                    self.indexes[key] = index.chunked[at]
+                if at in index.inline:
+                    self.inline[key] = index.inline[at]
 
     def segments(self, heap_bases: Sequence[int]) -> Segments:
         """Return the finished table."""

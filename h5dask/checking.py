@@ -13,7 +13,8 @@ from dask.base import compute
 from dask.delayed import delayed
 
 from h5dask import check
-from h5dask.layout import Layout, Problem
+from h5dask.layout import Layout
+from h5dask.problem import Problem
 
 Places = Callable[[str], check.Place]
 _FAN_IN = 16

@@ -240,8 +240,8 @@ def demo(scale: int, workers: int | None, keep: str | None, as_json: bool) -> in
     """Open, validate, reduce and write back real files of every layout on a local cluster.
 
     The real files come with the package; one of each layout is generated beside them. Every
-    result is written exactly as its input was, validated and compared. Needs disk space for
-    about eight times SCALE in the temporary folder, all of it freed at the end.
+    result is written exactly as its input was, validated and compared. It takes up to three times
+    SCALE in the temporary folder, all of it freed at the end.
     """
     from h5dask.demo import run, table
 
@@ -250,6 +250,8 @@ def demo(scale: int, workers: int | None, keep: str | None, as_json: bool) -> in
         _print_json({"files": [stage.as_json() for stage in stages]})
     else:
         _print(table(stages))
+        for problem in (problem for stage in stages for problem in stage.problems):
+            click.echo(problem)
     return FOUND if any(stage.problems for stage in stages) else FINE
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -146,6 +146,11 @@ class Contents:
     def position(self, path: str) -> int:
         """Return the dataset's position in `paths`."""
         return self._at[path]
+
+    def positions(self, paths: Iterable[str | None]) -> list[int]:
+        """Return the positions of many datasets at once, -1 for None."""
+        at = self._at
+        return [-1 if path is None else at[path] for path in paths]
 
     def shape(self, path: str) -> tuple[int, ...]:
         """Return the shape of the dataset at `path`."""

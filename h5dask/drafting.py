@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from h5dask.contents import ArrayForm, Contents, GroupForm
 from h5dask.errors import LayoutError
 from h5dask.forming import stored_form
-from h5dask.grouping import Groups, arrange
-from h5dask.layout import ArraySpec, Layout, fill, parse, placeholders
+from h5dask.grouping import arrange
+from h5dask.groups import Groups
+from h5dask.layout import ArraySpec, Layout
+from h5dask.pattern import fill, parse, placeholders
 from h5dask.storage.forms import stored_chunks, takes_bytes
 from h5dask.storage.planned import PlannedArray
 

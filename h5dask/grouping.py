@@ -11,51 +11,10 @@ from numpy.typing import NDArray
 
 from h5dask.check import misfit
 from h5dask.contents import Contents
-from h5dask.layout import ArraySpec, Layout, Problem, fill, kinds
-
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Groups:
-    """The groups that lie end to end along a layout's ragged dims, in order."""
-
-    names: tuple[str, ...] = ()
-    """The placeholders that tell groups apart, such as ("scenario", "branch")."""
-    keys: tuple[tuple[str, ...], ...] = ((),)
-    """Their values for each group."""
-    counts: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
-    """Rows of each group along each ragged dim."""
-    shapes: Mapping[str, tuple[Shape | None, ...]] = field(default_factory=dict)
-    """Shape of each group's stored dataset by variable; None where the group has none."""
-    rows: Mapping[str, tuple[NDArray[np.int64], ...]] = field(default_factory=dict)
-    """When writing: which rows of the Dataset each group takes, along each ragged dim."""
-    numbers: tuple[int, ...] = ()
-    """Number each group goes by in the labels, where that isn't its key."""
-    axes: tuple[tuple[str, ...], ...] = ()
-    """Names of the leading axes of each group's datasets, such as ("sample", "noise")."""
-
-    def keyed(self, group: int) -> dict[str, str]:
-        """Return one group's placeholder values by name."""
-        return dict(zip(self.names, self.keys[group], strict=True))
-
-    def key_column(self, name: str) -> tuple[str, ...]:
-        """Return one placeholder's value for every group."""
-        at = self.names.index(name)
-        return tuple(key[at] for key in self.keys)
-
-    def taken(self, groups: Sequence[int]) -> Groups:
-        """Return only some of the groups, in the given order."""
-        at = list(groups)
-        return replace(
-            self,
-            keys=tuple(self.keys[i] for i in at),
-            counts={dim: counts[at] for dim, counts in self.counts.items()},
-            shapes={name: tuple(shapes[i] for i in at) for name, shapes in self.shapes.items()},
-            rows={dim: tuple(rows[i] for i in at) for dim, rows in self.rows.items()},
-            numbers=tuple(self.numbers[i] for i in at) if self.numbers else (),
-            axes=tuple(self.axes[i] for i in at) if self.axes else (),
-        )
+from h5dask.groups import Groups, Shape
+from h5dask.layout import ArraySpec, Layout
+from h5dask.pattern import fill, kinds
+from h5dask.problem import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,29 +192,33 @@ def _measured(arranged: Arranged, found: Contents, misfits: list[Problem]) -> Ar
     """Fill in trailing sizes and dtype, which all datasets of a variable must share."""
     spec = arranged.spec
     n_trailing = len(spec.stored_dims) - 1
-    fitting = []
-    for path in dict.fromkeys(arranged.held()):
-        form, rank = found.form(path), len(found.shape(path))
-        if form.null or rank not in spec.accepted_ranks:
+    fits: dict[tuple[int, int], bool] = {}
+    fitting: list[tuple[str, Shape, int]] = []
+    paths = list(dict.fromkeys(arranged.held()))
+    for path, at in zip(paths, found.positions(paths), strict=True):
+        shape, of = found.shapes[at], found.form_of[at]
+        key = (len(shape), of)
+        if key not in fits:
+            form = found.forms[of]
+            fits[key] = not form.null and key[0] in spec.accepted_ranks and spec.reads(form.dtype)
+        if fits[key]:
+            fitting.append((path, shape, of))
+        elif found.forms[of].null or key[0] not in spec.accepted_ranks:
             misfits.append(misfit.wrong_rank(found, path, spec))
-        elif not spec.reads(form.dtype):
-            misfits.append(misfit.wrong_kind(found, path, spec))
         else:
-            fitting.append(path)
+            misfits.append(misfit.wrong_kind(found, path, spec))
     if not fitting:
         return arranged
-    model = next((path for path in fitting if math.prod(found.shape(path))), fitting[0])
-    trailing, dtype = found.shape(model)[len(found.shape(model)) - n_trailing :], found.form(model)
-    for path in fitting:
-        shape = found.shape(path)
-        if not math.prod(shape):
-            continue
-        if shape[len(shape) - n_trailing :] != trailing:
-            misfits.append(misfit.unequal(found, path, model, "shape", shape, found.shape(model)))
-        elif spec.is_numeric and found.form(path).dtype != dtype.dtype:
-            types = found.form(path).dtype, dtype.dtype
+    model, whole, kind = next((one for one in fitting if 0 not in one[1]), fitting[0])
+    trailing, dtype = whole[len(whole) - n_trailing :], found.forms[kind].dtype
+    alike = {of for of, form in enumerate(found.forms) if form.dtype == dtype}
+    for path, shape, of in fitting:
+        if shape[len(shape) - n_trailing :] != trailing and 0 not in shape:
+            misfits.append(misfit.unequal(found, path, model, "shape", shape, whole))
+        elif of not in alike and spec.is_numeric and 0 not in shape:
+            types = found.forms[of].dtype, dtype
             misfits.append(misfit.unequal(found, path, model, "dtype", *types))
-    return replace(arranged, trailing=trailing, dtype=dtype.dtype)
+    return replace(arranged, trailing=trailing, dtype=dtype)
 
 
 def _counted(
@@ -269,20 +232,25 @@ def _counted(
     counts: dict[str, NDArray[np.int64]] = {}
     shapes: dict[str, tuple[Shape | None, ...]] = {}
     by_detail = sorted(variables, key=lambda v: -len(v.spec.group_keys))
-    for variable in (v for v in by_detail if v.spec.ragged):
+    ragged = [variable for variable in by_detail if variable.spec.ragged]
+    rows_of: dict[str, list[NDArray[np.int64]]] = {}
+    for variable in ragged:
         dim, whole = str(variable.spec.ragged), variable.spec.group_keys == layout.group_keys
         expected = counts.setdefault(dim, np.zeros(len(keys), np.int64))
         for lane in variable.paths:
-            lane_shapes = tuple(None if path is None else found.shape(path) for path in lane)
+            lane_shapes = tuple(
+                None if at < 0 else found.shapes[at] for at in found.positions(lane)
+            )
             shapes.setdefault(variable.name, lane_shapes)
+            rows = _rows(variable.spec, lane_shapes)
+            rows_of.setdefault(variable.name, []).append(rows)
             if whole:
-                np.maximum(expected, _rows(variable.spec, lane_shapes), out=expected)
+                np.maximum(expected, rows, out=expected)
     groups = Groups(names=layout.group_keys, keys=keys, counts=counts, shapes=shapes)
     counts.update(layout.count(groups))
-    for variable in (v for v in by_detail if v.spec.ragged):
+    for variable in ragged:
         dim = str(variable.spec.ragged)
-        for lane in variable.paths:
-            rows = _rows(variable.spec, tuple(None if p is None else found.shape(p) for p in lane))
+        for lane, rows in zip(variable.paths, rows_of[variable.name], strict=True):
             # A dataset without rows and a missing one stand for the same: a hole where others
             # have rows. Rows that a coarser variable repeats may belong to another group.
             unlike = (rows != counts[dim]) & (rows >= 0)
@@ -300,14 +268,14 @@ def _counted(
 def _rows(spec: ArraySpec, shapes: Sequence[Shape | None]) -> NDArray[np.int64]:
     """Return the rows of each group's dataset: 0 where it has none, -1 where the rank is wrong."""
     n_trailing = len(spec.stored_dims) - 1
-
-    def count(shape: Shape | None) -> int:
-        if shape is None or len(shape) not in spec.accepted_ranks:
-            return 0 if shape is None else -1
-        # A file may declare more than int64 counts: never allocated, so it need only stay large.
-        return min(math.prod(shape[: len(shape) - n_trailing]), 1 << 62)
-
-    return np.fromiter(map(count, shapes), np.int64, len(shapes))
+    # A file may declare more than int64 counts: never allocated, so it need only stay large.
+    rows = (
+        -(s is not None)
+        if s is None or len(s) not in spec.accepted_ranks
+        else min(math.prod(s[: len(s) - n_trailing]), 1 << 62)
+        for s in shapes
+    )
+    return np.fromiter(rows, np.int64, len(shapes))
 
 
 def _sizes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dask.array as da
@@ -14,7 +15,8 @@ import xarray as xr
 from h5dask import layouts
 from h5dask.contents import Contents
 from h5dask.errors import LayoutError
-from h5dask.layout import AttrSpec, Layout, placeholders
+from h5dask.layout import AttrSpec, Layout
+from h5dask.pattern import placeholders
 
 
 def layout_of(ds: xr.Dataset, layout: str | None = None) -> Layout:
@@ -87,8 +89,7 @@ def concat(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
         raise LayoutError(f"concat: {layout.name} can't lie end to end: {layout.apart}")
     if len(parts) == 1:
         return parts[0]
-    held = [{str(n): dict(v.sizes) for n, v in part.variables.items()} for part in parts]
-    refuse_different(layout, _names(parts), held)  # type: ignore[arg-type]
+    refuse_different(layout, _names(parts), [_measures(part, layout) for part in parts])
     labels = [_row_coords(part, layout) for part in parts]
     joined = _joined_rows(layout, parts, labels)
     joined.attrs = _one_attrs(layout, [dict(p.attrs) for p in parts], _names(parts))
@@ -96,6 +97,19 @@ def concat(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
     if forms:
         joined.encoding["h5dask"] = joined_contents(forms)
     return joined
+
+
+def _measures(part: xr.Dataset, layout: Layout) -> dict[str, dict[str, Any]]:
+    """Return what parts must share: the dims of their variables, by labels where they have any."""
+    labels = {"source", *_row_coords(part, layout), *layout.dim_labels}
+    extents: dict[str, Any] = {str(dim): n for dim, n in part.sizes.items()}
+    for dim in {dim for spec in layout.arrays for dim in spec.stacked if dim in part.coords}:
+        extents[dim] = ", ".join(map(str, part[dim].values))
+    return {
+        str(name): {str(dim): extents[str(dim)] for dim in variable.dims}
+        for name, variable in part.variables.items()
+        if name not in labels
+    }
 
 
 def _names(parts: Sequence[xr.Dataset]) -> list[str]:
@@ -112,7 +126,7 @@ def _row_coords(part: xr.Dataset, layout: Layout) -> dict[str, Any]:
 
 
 def refuse_different(
-    layout: Layout, names: Sequence[str], held: Sequence[Mapping[str, Mapping[str, int]]]
+    layout: Layout, names: Sequence[str], held: Sequence[Mapping[str, Mapping[str, Any]]]
 ) -> None:
     """Raise once with every difference that keeps parts from lying end to end.
 
@@ -123,7 +137,7 @@ def refuse_different(
     names : sequence of str
         A name for each part.
     held : sequence of mapping
-        For each part: variable -> the sizes of its dims.
+        For each part: variable -> the sizes of its dims, or the labels where they have any.
     """
     dims = {*layout.ragged_dims, layout.along}
     first = held[0]
@@ -164,24 +178,29 @@ def _joined_rows(
         if name in row_labels or name == "source":
             continue
         model = next(part.variables[name] for part in parts if name in part.variables)
-        if not model.dims or model.dims[0] not in {*layout.ragged_dims, along}:
+        rows = next((dim for dim in model.dims if dim in {*layout.ragged_dims, along}), None)
+        if rows is None:
             variables[name] = model
             continue
+        model = model.transpose(rows, ...)
         pieces = [
-            part.variables[name].data if name in part.variables else _nan(model, size)
+            part.variables[name].transpose(*model.dims).data
+            if name in part.variables
+            else _nan(model, size)
             for part, size in zip(parts, sizes, strict=True)
         ]
         lazy = any(isinstance(piece, da.Array) for piece in pieces)
         values = da.concatenate(pieces) if lazy else np.concatenate(pieces)
         variables[name] = xr.Variable(model.dims, values, model.attrs)
-    kept = {str(name) for name in parts[0].coords}
+    kept = {str(name) for part in parts for name in part.coords}
     result = xr.Dataset(
         {n: v for n, v in variables.items() if n not in kept},
         coords={n: v for n, v in variables.items() if n in kept},
     )
     if layout.labels is not None and layout.index is not None:
         distinct = layout.join(labels)
-        joined = {key: np.concatenate([part[key] for part in distinct]) for key in distinct[0]}
+        keys = [key for key in distinct[0] if all(key in part for part in distinct)]
+        joined = {key: np.concatenate([part[key] for part in distinct]) for key in keys}
         index = layout.index(joined, {str(d): n for d, n in result.sizes.items()})
         result = result.assign_coords(xr.Coordinates.from_xindex(index))
     coords["source"] = (along, np.concatenate(_sources(parts, along)))
@@ -275,10 +294,24 @@ def _merged_json(spec: AttrSpec, mine: Any, other: Any) -> tuple[Any, list[str]]
 
 
 def joined_contents(files: Sequence[Contents]) -> Contents:
-    """Return one form for files end to end: the first's, and what only later ones have."""
+    """Return one form for files end to end: the first's, and what only later ones have of it.
+
+    What the layout doesn't know is the first file's: nobody can say how that lies end to end.
+    """
     if len(files) == 1:
         return files[0]
-    return files[0].joined(files[1:])
+    layout = layouts.get(files[0].layout)
+    return files[0].joined([_declared(layout, other) for other in files[1:]])
+
+
+def _declared(layout: Layout, contents: Contents) -> Contents:
+    """Return contents without what the layout doesn't know."""
+    known = contents.only(
+        [i for i, path in enumerate(contents.paths) if layout.spec_of(path) is not None]
+    )
+    above = {"/".join(path.split("/")[:n]) for path in known for n in range(path.count("/") + 1)}
+    groups = {path: form for path, form in contents.groups.items() if path in above}
+    return replace(known, groups=groups)
 
 
 def warn_left_out(name: str, unknown: Sequence[str]) -> None:

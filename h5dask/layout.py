@@ -2,80 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from h5dask.check import Check
+from h5dask.contents import Contents
+from h5dask.groups import Groups
+from h5dask.pattern import parse, placeholders
+from h5dask.problem import Problem
+
 if TYPE_CHECKING:
     import xarray as xr
 
-    from h5dask.check import Check
-    from h5dask.contents import Contents
-    from h5dask.grouping import Groups
-
 Labels = Mapping[str, "np.ndarray[Any, Any]"]
 """One array of labels for each coordinate along a ragged dim."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One finding about a file: what is wrong (or worth saying), where, and the way out."""
-
-    where: str
-    """File and path, such as "queries.h5: /test"."""
-    found: str
-    """What is there."""
-    expected: str
-    """What the document or the consumer wants."""
-    way_out: str = ""
-    """What to do about it."""
-    level: Literal["problem", "note"] = "problem"
-    """A problem breaks a rule; a note is worth saying and never a failure."""
-
-    def __str__(self) -> str:
-        text = f"{self.where}: {self.found}; expected {self.expected}"
-        return f"{text}; {self.way_out}" if self.way_out else text
-
-
-_PLACEHOLDER = re.compile(r"\{(\w+)(?::([^}]*))?\}")
-
-
-@lru_cache(maxsize=1024)
-def compiled(path: str) -> re.Pattern[str]:
-    """Compile a path; `{x}` takes a name, `{x:d}` up to 18 digits, `{x:a|b}` one of the words."""
-    parts, at = [], 0
-    for found in _PLACEHOLDER.finditer(path):
-        name, kind = found.groups()
-        inside = {None: "[^/]+", "d": "[0-9]{1,18}"}.get(kind, kind)
-        parts += [re.escape(path[at : found.start()]), f"(?P<{name}>{inside})"]
-        at = found.end()
-    return re.compile("".join(parts) + re.escape(path[at:]))
-
-
-def placeholders(path: str) -> tuple[str, ...]:
-    """Return the names of a path's placeholders, in order."""
-    return tuple(found.group(1) for found in _PLACEHOLDER.finditer(path))
-
-
-def parse(pattern: str, path: str) -> dict[str, str] | None:
-    """Return the placeholders' values where `path` matches `pattern`, else None."""
-    found = compiled(pattern).fullmatch(path)
-    return None if found is None else found.groupdict()
-
-
-def fill(pattern: str, keys: Mapping[str, str]) -> str:
-    """Return the path that `pattern` names for the given placeholder values."""
-    return _PLACEHOLDER.sub(lambda found: str(keys[found.group(1)]), pattern)
-
-
-def kinds(patterns: Iterable[str]) -> dict[str, str]:
-    """Return each placeholder's kind: "" any, "d" a number, "a|b" one of the words."""
-    found = (match for path in patterns for match in _PLACEHOLDER.finditer(path))
-    return {match.group(1): match.group(2) or "" for match in found}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,8 +238,32 @@ class Layout:
 
     def spec_of(self, path: str) -> tuple[ArraySpec, str, dict[str, str]] | None:
         """Return the spec that a dataset's path belongs to, the alternative and its keys."""
-        for spec in self.arrays:
-            match = spec.match(path)
-            if match is not None:
-                return (spec, *match)
+        for spec, pattern in self._by_ending.get(path.rpartition("/")[2], self._open_ended):
+            keys = parse(pattern, path)
+            if keys is not None:
+                return spec, pattern, keys
         return None
+
+    @cached_property
+    def _open_ended(self) -> tuple[tuple[ArraySpec, str], ...]:
+        """Specs and alternatives whose last name holds a placeholder, as declared."""
+        return tuple(
+            (spec, path)
+            for spec in self.arrays
+            for path in spec.paths
+            if "{" in path.rpartition("/")[2]
+        )
+
+    @cached_property
+    def _by_ending(self) -> dict[str, tuple[tuple[ArraySpec, str], ...]]:
+        """Those that a path of a given last name may belong to, as declared."""
+        every = [
+            (spec, path, path.rpartition("/")[2]) for spec in self.arrays for path in spec.paths
+        ]
+        endings = {last for *_, last in every if "{" not in last}
+        return {
+            ending: tuple(
+                (spec, path) for spec, path, last in every if last == ending or "{" in last
+            )
+            for ending in endings
+        }

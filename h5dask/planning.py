@@ -15,7 +15,7 @@ from h5dask.contents import Contents, GroupForm
 from h5dask.drafting import Draft, Transfer, matched
 from h5dask.errors import LayoutError
 from h5dask.forming import Compression, gzip_level
-from h5dask.grouping import Groups
+from h5dask.groups import Groups
 from h5dask.layout import Layout
 from h5dask.renewing import file_attrs
 from h5dask.storage.planned import Plan

@@ -18,7 +18,9 @@ from h5dask.contents import Contents
 from h5dask.errors import LayoutError, NotFound, Refused
 from h5dask.grouping import arrange
 from h5dask.joining import warn_left_out
-from h5dask.layout import Layout, Problem, fill, placeholders
+from h5dask.layout import Layout
+from h5dask.pattern import fill, placeholders
+from h5dask.problem import Problem
 from h5dask.storage.families import families
 from h5dask.storage.indexcache import described
 from h5dask.storage.remote import Source, UrlPath, expand
@@ -162,18 +164,18 @@ def open_groups(
             "open_dataset opens them end to end"
         )
     nodes = {}
-    for group in range(len(keys)):
-        if not any(counts[group] for counts in whole.groups.counts.values()):
+    for at in range(len(keys)):
+        if not any(counts[at] for counts in whole.groups.counts.values()):
             continue
-        held = {p for v in whole.variables for lane in v.paths for p in lane[group : group + 1]}
+        held = {p for v in whole.variables for lane in v.paths for p in lane[at : at + 1]}
         inside = [contents.position(path) for path in held if path is not None]
         part, where = contents.only(sorted(inside)), index.only(sorted(inside))
         arrangement = arrange(chosen, part)
         _refuse(source, arrangement.misfits)
-        at = [i for i, key in enumerate(arrangement.groups.keys) if key == keys[group]]
+        mine = [i for i, key in enumerate(arrangement.groups.keys) if key == keys[at]]
         opened = Opened(source=source, contents=part, index=where, arrangement=arrangement)
-        node = _node(chosen, whole.groups.keyed(group))
-        nodes[node] = assemble(chosen, [opened], chunks=chunks, drop=dropped, only=at)
+        node = _node(chosen, whole.groups.keyed(at))
+        nodes[node] = assemble(chosen, [opened], chunks=chunks, drop=dropped, only=mine)
     return nodes
 
 

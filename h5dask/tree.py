@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from h5dask.chunkindex import Filter
 from h5dask.contents import UNLIMITED, ArrayForm, Attr, Contents
-from h5dask.outline import REFERENCE, Outline, plain
+from h5dask.outline import REFERENCE, Outline
 
 ALIKE = 8
 """Siblings whose names differ in numbers only: more are drawn as one."""
@@ -36,8 +36,7 @@ def draw(told: Outline) -> Tree:
         What the file holds. However much it is, the tree stays short: siblings that differ in
         numbers only are one line with the ranges they span.
     """
-    title = Text(clean(told.contents.subject), "bold")
-    tree = Tree(title.append(f"  {size_text(told.nbytes)}", "default"))
+    tree = Tree(_title(told.contents.subject, f"  {size_text(told.nbytes)}"))
     tree.add(Text(f"layout: {' or '.join(told.layouts) or 'none recognised'}", "green"))
     _grow(tree, told, [""])
     return tree
@@ -62,7 +61,8 @@ def _grow(tree: Tree, told: Outline, paths: Sequence[str]) -> None:
             for line in _attr_lines(told.contents, inside):
                 branch.add(line)
         else:
-            tree.add(_title(label, many).append(_link_text(told.contents.links[first]), "yellow"))
+            says = _link_text(told.contents.links[first])
+            tree.add(_title(label, many).append(says, "yellow"))
     if len(entries) > SHOWN:
         tree.add(f"and {len(entries) - SHOWN:,} more")
 
@@ -182,7 +182,7 @@ def _attr_lines(contents: Contents, paths: Sequence[str]) -> Iterator[Text]:
             values.setdefault(attr.name, []).append(attr)
     for name, attrs in values.items():
         some = f"  (in {len(attrs):,} of {len(paths):,})" if len(attrs) < len(paths) else ""
-        yield Text(f"@{clean(name)} = ", "blue").append(_values_text(attrs), "default").append(some)
+        yield Text().append(f"@{clean(name)} = ", "blue").append(_values_text(attrs) + some)
     for link, says in contents.links.items():
         if says == REFERENCE and link.rpartition("@")[0] in paths:
             yield Text(f"@{clean(link.rpartition('@')[2])} = object reference", "blue")
@@ -206,11 +206,18 @@ def value_text(value: Any) -> str:
     if value is None:
         return "empty"
     if isinstance(value, np.ndarray):
-        first = [_short(repr(plain(one))) for one in value.flat[:4]]
+        first = [_short(_scalar_text(one)) for one in value.flat[:4]]
         more = ", … " if value.size > 4 else ""
         dtype = "text" if value.dtype == object else value.dtype.name
         return f"[{', '.join(first)}{more}] {_shape_text([value.shape])} {dtype}"
-    return _short(repr(plain(value)))
+    return _short(_scalar_text(value))
+
+
+def _scalar_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", "replace")
+        return repr(value if "\ufffd" in text else text)
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 def _short(text: str) -> str:
@@ -220,7 +227,7 @@ def _short(text: str) -> str:
 
 
 def _title(label: str, more: str) -> Text:
-    return Text(clean(label), "bold").append(more, "default")
+    return Text().append(clean(label), "bold").append(more)
 
 
 def clean(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from h5dask.errors import H5daskError
-from h5dask.layout import Problem
+from h5dask.problem import Problem
 from h5dask.reader import validate
 from h5dask.storage.remote import expand
 

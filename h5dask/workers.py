@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
 import dask
@@ -75,6 +76,7 @@ def _interrupts_held() -> Iterator[None]:
 
     It then reaches this process alone, which ends the others in order and without noise.
     """
+    resource_tracker.ensure_running()  # where it starts later, it lets Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

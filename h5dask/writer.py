@@ -28,7 +28,7 @@ from h5dask.errors import (
     Refused,
 )
 from h5dask.forming import Compression
-from h5dask.joining import layout_of
+from h5dask.joining import joined_contents, layout_of
 from h5dask.layout import Layout
 from h5dask.planning import FilePlan, plan_file
 from h5dask.storage.describe import describe
@@ -199,7 +199,7 @@ def complete_form(form: Contents | None) -> Contents | None:
             )
         whole = described(source)[0]
         parts.append(replace(whole.within(form.group), layout=form.layout))
-    return parts[0].joined(parts[1:])
+    return joined_contents(parts)
 
 
 def _refuse_large(layout: Layout, planned: FilePlan, url: str) -> None:

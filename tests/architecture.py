@@ -26,8 +26,18 @@ FLOORS = {
     ),
     4: ("storage",),
     3: ("layouts",),
-    2: ("layout", "contents", "grouping", "check", "indexes", "columns", "ops"),
-    1: ("kernels", "chunkindex", "blocks", "positions", "threads", "errors"),
+    2: (
+        "layout",
+        "contents",
+        "groups",
+        "grouping",
+        "check",
+        "problem",
+        "indexes",
+        "columns",
+        "ops",
+    ),
+    1: ("kernels", "chunkindex", "blocks", "positions", "pattern", "threads", "errors"),
 }
 """Top-level modules and folders of h5dask by floor; imports go down, or stay on their floor."""
 

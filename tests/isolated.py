@@ -161,7 +161,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         except EOFError:
             return
         with tempfile.TemporaryDirectory() as folder:
-            os.chmod(folder, 0o777)  # noqa: S103 - a child may run as another user
+            os.chmod(folder, 0o777)
             children = _Children(Path(folder))
             for number, call in enumerate(calls):
                 children.start(number, call)

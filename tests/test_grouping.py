@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from h5dask.grouping import Arrangement, arrange
-from h5dask.layout import ArraySpec, Layout, Problem
+from h5dask.layout import ArraySpec, Layout
+from h5dask.problem import Problem
 from tests.made import Arrays, contents
 
 

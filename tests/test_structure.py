@@ -11,8 +11,10 @@ from h5dask.check.attributes import is_true, json_of
 from h5dask.check.structure import place_in, problems
 from h5dask.check.summary import collapse
 from h5dask.contents import Contents
-from h5dask.grouping import Groups, arrange
-from h5dask.layout import ArraySpec, AttrSpec, Derived, Layout, Problem
+from h5dask.grouping import arrange
+from h5dask.groups import Groups
+from h5dask.layout import ArraySpec, AttrSpec, Derived, Layout
+from h5dask.problem import Problem
 from tests.made import Arrays, contents
 
 

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from h5dask.layout import Problem, parse
+from h5dask.pattern import parse
+from h5dask.problem import Problem
 
 Array = NDArray[Any]
 Position = tuple[int, ...]

@@ -11,7 +11,9 @@ import numpy as np
 from h5dask.contents import Contents
 from h5dask.errors import LayoutError
 from h5dask.grouping import Arrangement
-from h5dask.layout import AttrSpec, Derived, Layout, Problem, kinds, parse, placeholders
+from h5dask.layout import AttrSpec, Derived, Layout
+from h5dask.pattern import kinds, parse, placeholders
+from h5dask.problem import Problem
 
 
 def text_of(value: Any) -> str | None:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from h5dask.contents import Contents
-from h5dask.layout import ArraySpec, Problem, fill, placeholders
+from h5dask.layout import ArraySpec
+from h5dask.pattern import fill, placeholders
+from h5dask.problem import Problem
 
 _APART = "open one group at a time with group=... or all of them with open_datatree"
 

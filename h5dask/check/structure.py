@@ -18,7 +18,9 @@ from h5dask.check.misfit import family
 from h5dask.check.summary import collapse
 from h5dask.contents import Contents
 from h5dask.grouping import Arrangement, arrange
-from h5dask.layout import ArraySpec, Layout, Problem, parse
+from h5dask.layout import ArraySpec, Layout
+from h5dask.pattern import parse
+from h5dask.problem import Problem
 
 
 def problems(layout: Layout, found: Contents, *, nbytes: int = 0) -> tuple[Problem, ...]:

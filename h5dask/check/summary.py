@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from h5dask.layout import Problem
+from h5dask.problem import Problem
 
 SHOWN = 3
 """How many places a shared finding names."""

@@ -14,7 +14,8 @@ from importlib.metadata import EntryPoint, entry_points
 
 from h5dask.contents import Contents
 from h5dask.errors import LayoutError
-from h5dask.layout import Layout, parse, placeholders
+from h5dask.layout import Layout
+from h5dask.pattern import parse, placeholders
 
 GROUP = "h5dask.layouts"
 """Entry points of this group name a `Layout`: `mine = "package.module:LAYOUT"`."""

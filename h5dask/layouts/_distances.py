@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5dask.check.attributes import text_of
-from h5dask.layout import Problem
+from h5dask.problem import Problem
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -9,7 +9,7 @@ import numpy as np
 
 from h5dask.contents import Contents
 from h5dask.errors import LayoutError
-from h5dask.grouping import Groups, Shape
+from h5dask.groups import Groups, Shape
 from h5dask.layout import Labels
 from h5dask.layouts import _rows, _structures
 from h5dask.layouts._rows import Ints

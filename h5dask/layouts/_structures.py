@@ -12,10 +12,11 @@ import numpy as np
 from h5dask.check.attributes import int_of, is_true, text_of
 from h5dask.contents import Contents
 from h5dask.errors import LayoutError
-from h5dask.grouping import Groups, Shape
-from h5dask.layout import Labels, parse
+from h5dask.groups import Groups, Shape
+from h5dask.layout import Labels
 from h5dask.layouts import _rows
 from h5dask.layouts._rows import Ints
+from h5dask.pattern import parse
 
 AXES = ("sample", "noise", "temperature")
 GROUP = "structure_{structure:d}"
@@ -189,6 +190,9 @@ def join(parts: Sequence[Labels]) -> Sequence[Labels]:
     if any("structure_id" in part for part in parts):
         for part, column in zip(joined, numbers, strict=True):
             part.setdefault("structure_id", _rows.column([""] * len(column)))
+    if any("source_structure" in part for part in parts):
+        for part, column in zip(joined, numbers, strict=True):
+            part.setdefault("source_structure", column.astype(np.int32))
     if len(np.unique(np.concatenate(distinct))) == sum(map(len, distinct)) if parts else True:
         return joined
     start = 0

@@ -12,9 +12,12 @@ import numpy as np
 from h5dask.check import Check, faults
 from h5dask.check.attributes import contradictions, json_of, place
 from h5dask.contents import Contents
-from h5dask.grouping import Groups, arrange
-from h5dask.layout import ArraySpec, AttrSpec, Derived, Labels, Layout, Problem, parse
+from h5dask.grouping import arrange
+from h5dask.groups import Groups
+from h5dask.layout import ArraySpec, AttrSpec, Derived, Labels, Layout
 from h5dask.layouts import _rows, _scenarios
+from h5dask.pattern import parse
+from h5dask.problem import Problem
 
 if TYPE_CHECKING:
     import xarray as xr

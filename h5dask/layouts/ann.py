@@ -13,9 +13,10 @@ from h5dask.check import Check, Findings, Setting, faults
 from h5dask.check.attributes import missing_attr, place, text_of, wrong_attr
 from h5dask.check.structure import wrong_dtype
 from h5dask.contents import Contents
-from h5dask.grouping import Groups
-from h5dask.layout import ArraySpec, AttrSpec, Derived, Layout, Problem
+from h5dask.groups import Groups
+from h5dask.layout import ArraySpec, AttrSpec, Derived, Layout
 from h5dask.layouts import _distances
+from h5dask.problem import Problem
 
 if TYPE_CHECKING:
     import xarray as xr

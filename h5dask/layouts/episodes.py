@@ -12,8 +12,9 @@ from h5dask.check import Check, faults
 from h5dask.check.attributes import place
 from h5dask.check.structure import missing_dataset, wrong_dtype
 from h5dask.contents import Contents
-from h5dask.layout import ArraySpec, Layout, Problem
+from h5dask.layout import ArraySpec, Layout
 from h5dask.layouts import _rows
+from h5dask.problem import Problem
 
 if TYPE_CHECKING:
     import xarray as xr

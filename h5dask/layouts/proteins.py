@@ -11,10 +11,13 @@ import numpy as np
 from h5dask.check import Check, faults
 from h5dask.check.attributes import int_of, is_true, place
 from h5dask.contents import Contents
-from h5dask.grouping import Groups, arrange
-from h5dask.layout import ArraySpec, AttrSpec, Derived, Labels, Layout, Problem, parse
+from h5dask.grouping import arrange
+from h5dask.groups import Groups
+from h5dask.layout import ArraySpec, AttrSpec, Derived, Labels, Layout
 from h5dask.layouts import _grids, _rows, _structures
 from h5dask.layouts._structures import AXES, GROUP
+from h5dask.pattern import parse
+from h5dask.problem import Problem
 
 if TYPE_CHECKING:
     import xarray as xr

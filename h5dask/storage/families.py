@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from h5dask.layout import Layout, compiled
+from h5dask.layout import Layout
+from h5dask.pattern import compiled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

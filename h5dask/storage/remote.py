@@ -188,7 +188,8 @@ def expand(
             raise NotFound("no files: an empty list was given; name at least one file")
         return found
     url = absolute(urlpath)
-    if not glob.has_magic(url) or ("://" not in url and os.path.exists(url)):
+    is_pattern = "*" in url if "://" in url else glob.has_magic(url) and not os.path.exists(url)
+    if not is_pattern:
         return [Source(url, fingerprint(url, options), dict(options or {}))]
     if "://" in url:
         filesystem, path = filesystem_of(url, options)

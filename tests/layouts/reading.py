@@ -12,7 +12,8 @@ from h5dask import check
 from h5dask.check.structure import place_in, problems
 from h5dask.contents import Contents
 from h5dask.grouping import Arranged, Arrangement, arrange
-from h5dask.layout import Layout, Problem
+from h5dask.layout import Layout
+from h5dask.problem import Problem
 from h5dask.storage.describe import describe
 
 

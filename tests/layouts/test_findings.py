@@ -6,7 +6,7 @@ import pytest
 
 from h5dask import layouts
 from h5dask.grouping import arrange
-from h5dask.layout import Problem
+from h5dask.problem import Problem
 from tests.files import LAYOUTS
 from tests.files.broken import BROKEN, REFUSED
 from tests.files.variant import Variant
@@ -22,7 +22,6 @@ def cases(groups: dict[str, dict[str, Variant]]) -> list[object]:
 
 
 VARIANTS = cases({name: module.VARIANTS for name, module in LAYOUTS.items()})
-UNEQUAL = cases({name: getattr(module, "UNEQUAL", {}) for name, module in LAYOUTS.items()})
 
 
 def said(problems: tuple[Problem, ...], level: str) -> list[str]:
@@ -95,12 +94,3 @@ def test_groups_are_found_in_their_labels(name: str, variant: Variant, tmp_path:
                 assert whole[: len(whole) - n_trailing] == shape
     if layout.index is not None:
         layout.index(labels, arrangement.sizes)
-
-
-@pytest.mark.parametrize(("name", "variant"), UNEQUAL)
-def test_scenarios_that_do_not_fit_name_the_ways_out(
-    name: str, variant: Variant, tmp_path: Path
-) -> None:
-    variant.write(tmp_path / "f.h5")
-    misfits = arrange(layouts.get(name), contents(tmp_path / "f.h5")).misfits
-    assert all("group=... or all of them with open_datatree" in str(m) for m in misfits)

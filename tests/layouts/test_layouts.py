@@ -11,7 +11,8 @@ import pytest
 
 from h5dask import layouts
 from h5dask.errors import LayoutError
-from h5dask.layout import Layout, fill, kinds, placeholders
+from h5dask.layout import Layout
+from h5dask.pattern import fill, kinds, placeholders
 from tests.files import LAYOUTS
 from tests.layouts.reading import contents
 from tests.made import contents as made
