@@ -36,6 +36,7 @@ class Verbs(click.Group):
         extra["standalone_mode"] = False
         with _plain_warnings(), _clean_end():
             code = _exit_code(partial(super().main, args, prog_name or "h5dask", **extra))
+        _let_go(sys.stdout)
         sys.exit(code)
 
 
@@ -53,12 +54,9 @@ def _exit_code(run: Callable[[], int | None]) -> int:
         error.show()
         return FAILED
     except BrokenPipeError:
-        _close(sys.stdout)
         return PIPE_CLOSED
     except Exception as error:  # noqa: BLE001 - a person at a terminal gets a line, not a traceback
         _tell_error(error)
-        if isinstance(error, OSError):
-            _close(sys.stdout)
         return FAILED
     return code
 
@@ -82,12 +80,15 @@ def _tell_error(error: Exception) -> None:
     _tell(f"Error: {text}" if wanted else f"Error: {text}; {TRACEBACK}=1 shows where")
 
 
-def _close(stream: Any) -> None:
-    """Send what is left in a stream nowhere, so that Python's flush at exit has no complaint."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+def _let_go(stream: Any) -> None:
+    """Flush a stream, or send nowhere what it can't take: Python's own flush at exit is loud."""
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 @contextmanager

@@ -82,6 +82,47 @@ class Attr:
     """Shape of the attribute's space; None for HDF5's null space."""
 
 
+class SharedAttrs(Mapping[str, tuple[Attr, ...]]):
+    """Attributes by path, where many groups have whole numbers of the same names.
+
+    Those are kept as columns, and become `Attr`s when they are asked for.
+
+    Parameters
+    ----------
+    rest : mapping
+        Attributes of any other kind, by path.
+    numbers : mapping
+        Name and on-disk type -> value by path.
+    """
+
+    def __init__(
+        self,
+        rest: Mapping[str, tuple[Attr, ...]],
+        numbers: Mapping[tuple[str, bytes], Mapping[str, int]],
+    ) -> None:
+        self.rest = rest
+        self.numbers = numbers
+
+    def __getitem__(self, path: str) -> tuple[Attr, ...]:
+        shared = [
+            Attr(name=name, value=values[path], type=kind)
+            for (name, kind), values in self.numbers.items()
+            if path in values
+        ]
+        found = (*shared, *self.rest.get(path, ()))
+        if not found:
+            raise KeyError(path)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(
+            dict.fromkeys(path for held in (*self.numbers.values(), self.rest) for path in held)
+        )
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupForm:
     """How one group is stored."""
@@ -166,6 +207,17 @@ class Contents:
             if attr.name == name:
                 return attr.value
         return default
+
+    def attr_column(self, name: str) -> dict[str, Any]:
+        """Return one attribute's value by path, for all objects that have it."""
+        if not isinstance(self.attrs, SharedAttrs):
+            return {p: a.value for p, attrs in self.attrs.items() for a in attrs if a.name == name}
+        found: dict[str, Any] = {}
+        for (shared, _), values in self.attrs.numbers.items():
+            if shared == name:
+                found.update(values)
+        rest = self.attrs.rest.items()
+        return found | {p: a.value for p, attrs in rest for a in attrs if a.name == name}
 
     def only(self, positions: Sequence[int]) -> Contents:
         """Return these contents with only some of the datasets."""

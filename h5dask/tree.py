@@ -216,7 +216,7 @@ def value_text(value: Any) -> str:
 def _scalar_text(value: Any) -> str:
     if isinstance(value, bytes):
         text = value.decode("utf-8", "replace")
-        return repr(value if "\ufffd" in text else text)
+        return repr(bytes(value) if "\ufffd" in text else text)
     return repr(value) if isinstance(value, str) else str(value)
 
 

@@ -70,28 +70,58 @@ def table(keys: Sequence[str], shapes: Sequence[Shape], found: Contents | None) 
     """Return the structures that groups of these shapes of `sequences` hold."""
     _refuse_many(shapes, found)
     version = text_of(found.attr("", "schema_version")) if found is not None else None
-    # Flat columns of what exists already: a container a row would keep the collector busy.
-    columns: tuple[list[Any], ...] = ([], [], [], [])
-    sizes: tuple[list[int], ...] = ([], [], [], [])
-    for key, shape in zip(keys, shapes, strict=True):
-        attrs: dict[str, Any] = {}
-        if key and found is not None:
-            attrs = {attr.name: attr.value for attr in found.attrs.get(path_of(key), ())}
-        axes = axes_of(key, len(shape), attrs, version)
-        held = dict(zip(axes, shape, strict=False))
-        row = key, axes, text_of(attrs.get("structure_id")), attrs.get("structure_index")
-        size = *(held.get(axis, 1) for axis in AXES), shape[-1]
-        for column, value in zip((*columns, *sizes), (*row, *size), strict=True):
-            column.extend([value] * held.get("structure", 1))
-    counts = [np.array(column, np.int64) for column in sizes]
-    return Table(
-        key=tuple(columns[0]),
-        axes=tuple(columns[1]),
-        name=tuple(columns[2]),
-        number=_numbers(columns[0], columns[3]),
-        sizes=dict(zip(AXES, counts[:3], strict=True)),
-        length=counts[3],
+    told = {name: found.attr_column(name) if found is not None else {} for name in _TOLD}
+    paths = [path_of(key) for key in keys]
+    plain = not any(told[name] for name in ("num_temperatures", "averaged_encodings"))
+    axes = [
+        _BY_RANK[len(shape)]
+        if plain and key
+        else axes_of(key, len(shape), _attrs_of(told, path), version)
+        for key, path, shape in zip(keys, paths, shapes, strict=True)
+    ]
+    repeats = np.array(
+        [
+            shape[0] if held[0] == "structure" else 1
+            for held, shape in zip(axes, shapes, strict=True)
+        ],
+        np.int64,
     )
+    sizes, length = _sizes(axes, shapes)
+    rows = np.repeat(np.arange(len(keys)), repeats).tolist()
+    names = [text_of(told["structure_id"].get(path)) for path in paths]
+    indices = [told["structure_index"].get(path) for path in paths]
+    return Table(
+        key=tuple(keys[row] for row in rows),
+        axes=tuple(axes[row] for row in rows),
+        name=tuple(names[row] for row in rows),
+        number=_numbers([keys[row] for row in rows], [indices[row] for row in rows]),
+        sizes={axis: np.repeat(column, repeats) for axis, column in sizes.items()},
+        length=np.repeat(length, repeats),
+    )
+
+
+_TOLD = ("structure_index", "structure_id", "num_temperatures", "averaged_encodings")
+"""Attributes of a structure that say how its labels are made."""
+
+
+def _attrs_of(told: Mapping[str, Mapping[str, Any]], path: str) -> dict[str, Any]:
+    return {name: values[path] for name, values in told.items() if path and path in values}
+
+
+def _sizes(
+    axes: Sequence[tuple[str, ...]], shapes: Sequence[Shape]
+) -> tuple[dict[str, Ints], Ints]:
+    """Return the size of each group's grid along each of `AXES`, and its sequences' length."""
+    sizes = {axis: np.ones(len(axes), np.int64) for axis in AXES}
+    length = np.zeros(len(axes), np.int64)
+    for form in dict.fromkeys(axes):
+        rows = [row for row, held in enumerate(axes) if held == form]
+        table = np.array([shapes[row] for row in rows], np.int64).reshape(len(rows), -1)
+        length[rows] = table[:, -1]
+        for column, axis in enumerate(form):
+            if axis in sizes:
+                sizes[axis][rows] = table[:, column]
+    return sizes, length
 
 
 def _refuse_many(shapes: Sequence[Shape], found: Contents | None) -> None:

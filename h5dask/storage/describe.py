@@ -17,7 +17,7 @@ import numpy as np
 from h5py import h5a, h5d, h5g, h5l, h5o, h5t
 
 from h5dask.chunkindex import ChunkIndex, FileIndex
-from h5dask.contents import AS_SHAPE, ArrayForm, Attr, Contents, GroupForm
+from h5dask.contents import AS_SHAPE, ArrayForm, Attr, Contents, GroupForm, SharedAttrs
 from h5dask.errors import CorruptInput, Refused
 from h5dask.storage import headers
 from h5dask.storage.families import Family
@@ -50,6 +50,7 @@ class _Walk:
     mean_nbytes: dict[str, float] = field(default_factory=dict)
     groups: dict[str, GroupForm] = field(default_factory=dict)
     attrs: dict[str, tuple[Attr, ...]] = field(default_factory=dict)
+    numbers: dict[tuple[str, bytes], dict[str, int]] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     offsets: list[int] = field(default_factory=list)
     chunked: dict[int, ChunkIndex] = field(default_factory=dict)
@@ -121,7 +122,7 @@ def describe(
         forms=tuple(walk.forms),
         mean_nbytes=walk.mean_nbytes,
         groups=walk.groups,
-        attrs=walk.attrs,
+        attrs=SharedAttrs(walk.attrs, walk.numbers) if walk.numbers else walk.attrs,
         links=walk.links,
     )
     offsets = np.array(walk.offsets, np.int64)
@@ -260,11 +261,9 @@ def _describe_plain(path: str, address: int, family: Family, walk: _Walk) -> boo
             return False
     walk.complete = False
     walk.groups[path] = _PLAIN_GROUP
-    walk.attrs[path] = tuple(
-        Attr(name=name, value=value, type=headers.INT64)
-        for name, value in found.numbers
-        if name in family.attrs
-    )
+    for name, value in found.numbers:
+        if name in family.attrs:
+            walk.numbers.setdefault((name, headers.INT64), {})[path] = value
     for array in found.arrays:
         key = array.type, len(array.shape)
         form = walk.plain.get(key)

@@ -11,8 +11,7 @@ import json
 import math
 import os
 import tempfile
-import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -21,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from h5dask.chunkindex import ChunkIndex, FileIndex, Filter
-from h5dask.contents import ArrayForm, Attr, Contents, GroupForm
+from h5dask.contents import ArrayForm, Attr, Contents, GroupForm, SharedAttrs
 from h5dask.storage.describe import describe
 from h5dask.storage.families import Family
 from h5dask.storage.remote import Source
 
-VERSION = 1
+VERSION = 2
 """Version of what is remembered; another one is another key."""
 MOST_NBYTES = 2**30
 """Bytes that the folder may hold; the files unused for longest go first."""
@@ -84,10 +83,10 @@ def _key(source: Source, families: tuple[Family, ...]) -> str:
 def _load(key: str, source: Source) -> tuple[Contents, FileIndex] | None:
     path = folder() / f"{key}.npz"
     try:
-        with np.load(path, allow_pickle=False) as columns:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as columns:
             found = _decode(columns, source)
         os.utime(path)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile):
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, the file itself says it all
         return None
     return found
 
@@ -168,24 +167,18 @@ def _narrow(column: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _encode_attrs(contents: Contents) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split attributes: integers that many groups share by name as columns, the rest as JSON."""
-    rest: dict[str, Any] = {}
-    numbers: dict[tuple[str, bytes], tuple[list[int], list[int]]] = {}
+    """Split attributes: whole numbers that many groups share as columns, the rest as JSON."""
+    attrs = contents.attrs
+    shared = attrs.numbers if isinstance(attrs, SharedAttrs) else {}
+    others = attrs.rest if isinstance(attrs, SharedAttrs) else attrs
     position = {path: i for i, path in enumerate(contents.groups)}
-    for path, attrs in contents.attrs.items():
-        for attr in attrs:
-            if type(attr.value) is int and abs(attr.value) < 2**62 and path in position and path:
-                at, values = numbers.setdefault((attr.name, attr.type), ([], []))
-                at.append(position[path])
-                values.append(attr.value)
-            else:
-                rest.setdefault(path, []).append(_plain(asdict(attr)))
-    names = [(name, _plain(kind)) for name, kind in numbers]
     columns = {}
-    for i, (at, values) in enumerate(numbers.values()):
-        columns[f"attr_at_{i}"] = _narrow(np.array(at, np.int64))
-        columns[f"attr_value_{i}"] = _narrow(np.array(values, np.int64))
-    return {"numbers": names, "rest": rest}, columns
+    for i, values in enumerate(shared.values()):
+        at = np.fromiter((position[path] for path in values), np.int64, len(values))
+        columns[f"attr_at_{i}"] = _narrow(at)
+        columns[f"attr_value_{i}"] = _narrow(np.fromiter(values.values(), np.int64, len(values)))
+    rest = {path: [_plain(asdict(attr)) for attr in found] for path, found in others.items()}
+    return {"numbers": [(name, _plain(kind)) for name, kind in shared], "rest": rest}, columns
 
 
 def _plain(value: Any) -> Any:
@@ -253,26 +246,26 @@ def _decode(columns: Any, source: Source) -> tuple[Contents, FileIndex]:
     index = FileIndex(
         columns["offsets"].astype(np.int64), _chunked(head, columns), inline, head["heap_base"]
     )
-    if len(paths) != len(shapes) or len(paths) != len(index.offsets):
+    unequal = len({len(paths), len(shapes), len(index.offsets), len(contents.form_of)}) > 1
+    if unequal or not all(0 <= form < len(forms) for form in set(contents.form_of)):
         raise ValueError("columns of unequal length")
     return contents, index
 
 
-def _decode_attrs(head: Any, columns: Any, groups: list[str]) -> dict[str, tuple[Attr, ...]]:
-    found: dict[str, list[Attr]] = {}
+def _decode_attrs(head: Any, columns: Any, groups: list[str]) -> Mapping[str, tuple[Attr, ...]]:
+    shared = {}
     for i, (name, kind) in enumerate(head["numbers"]):
-        encoded = _value(kind)
         at, values = columns[f"attr_at_{i}"].tolist(), columns[f"attr_value_{i}"].tolist()
-        for position, value in zip(at, values, strict=True):
-            attr = Attr(name=name, value=value, type=encoded)
-            found.setdefault(groups[position], []).append(attr)
-    for path, attrs in head["rest"].items():
-        for attr in attrs:
-            shape = None if attr["shape"] is None else tuple(attr["shape"])
-            value, kind = _value(attr["value"]), _value(attr["type"])
-            whole = Attr(name=attr["name"], value=value, type=kind, shape=shape)
-            found.setdefault(path, []).append(whole)
-    return {path: tuple(attrs) for path, attrs in found.items()}
+        paths = map(groups.__getitem__, at)
+        shared[name, _value(kind)] = dict(zip(paths, values, strict=True))
+    rest = {path: tuple(map(_attr, attrs)) for path, attrs in head["rest"].items()}
+    return SharedAttrs(rest, shared) if shared else rest
+
+
+def _attr(attr: dict[str, Any]) -> Attr:
+    shape = None if attr["shape"] is None else tuple(attr["shape"])
+    value, kind = _value(attr["value"]), _value(attr["type"])
+    return Attr(name=attr["name"], value=value, type=kind, shape=shape)
 
 
 def _form(form: dict[str, Any]) -> ArrayForm:

@@ -1,0 +1,328 @@
+"""What was described once is remembered: the same, never stale, never needed, never a pickle."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+import h5dask
+from h5dask import layouts
+from h5dask.chunkindex import ChunkIndex, FileIndex
+from h5dask.contents import Contents
+from h5dask.storage import indexcache
+from h5dask.storage.families import Family, families
+from h5dask.storage.indexcache import described
+from h5dask.storage.remote import Source, expand
+from tests.files import LAYOUTS, proteins
+from tests.files.storage import FORMS, smooth
+from tests.files.variant import Variant
+
+VARIANTS = [
+    pytest.param(variant, id=f"{layout}-{name}")
+    for layout, module in LAYOUTS.items()
+    for name, variant in {**module.VARIANTS, **getattr(module, "UNEQUAL", {})}.items()
+]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder, in which every file that is described is remembered."""
+    monkeypatch.setenv("H5DASK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(indexcache, "_SMALL", 0)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Source:
+    """A file of proteins."""
+    proteins.VARIANTS["first_generation"].write(tmp_path / "a.h5")
+    return expand(tmp_path / "a.h5")[0]
+
+
+def known() -> tuple[Family, ...]:
+    return tuple(families(layouts.all_layouts()))
+
+
+def asked(source: Source, cache: Path) -> tuple[Contents, FileIndex]:
+    """Describe a file as opening does, and again from what was remembered; both must agree."""
+    first = described(source, known())
+    assert len(list(cache.glob("*.npz"))) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(indexcache, "describe", forgotten)
+        again = described(source, known())
+    same(first, again)
+    return again
+
+
+def forgotten(*_: Any, **__: Any) -> None:
+    raise AssertionError("described anew what should have been remembered")
+
+
+def plain(contents: Contents) -> Any:
+    """Give contents in a form whose arrays can be compared."""
+    attrs = {
+        path: [(a.name, a.type, a.shape, np.asarray(a.value).tolist()) for a in attrs]
+        for path, attrs in contents.attrs.items()
+        if attrs
+    }
+    return replace(contents, attrs=attrs)  # type: ignore[arg-type]
+
+
+def same(one: tuple[Contents, FileIndex], other: tuple[Contents, FileIndex]) -> None:
+    assert plain(one[0]) == plain(other[0])
+    assert list(one[0].groups) == list(other[0].groups)
+    assert one[1].heap_base == other[1].heap_base
+    assert one[1].offsets.tolist() == other[1].offsets.tolist()
+    assert dict(one[1].inline) == dict(other[1].inline)
+    assert list(one[1].chunked) == list(other[1].chunked)
+    for position, index in one[1].chunked.items():
+        equal(index, other[1].chunked[position])
+
+
+def equal(one: ChunkIndex, other: ChunkIndex) -> None:
+    for name in ChunkIndex.__slots__:
+        a, b = getattr(one, name), getattr(other, name)
+        assert np.array_equal(a, b), name
+        assert np.asarray(a).dtype == np.asarray(b).dtype, name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_remembered_as_it_is(
+    variant: Variant, tmp_path: Path, cache: Path
+) -> None:
+    variant.write(tmp_path / "a.h5")
+    asked(expand(tmp_path / "a.h5")[0], cache)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_chunk_index_is_remembered_as_it_is(form: str, tmp_path: Path, cache: Path) -> None:
+    FORMS[form](tmp_path / "a.h5", "train", smooth("<f4"))
+    asked(expand(tmp_path / "a.h5")[0], cache)
+
+
+def test_what_is_remembered_opens_the_same(file: Source, cache: Path) -> None:
+    first, again = h5dask.open_dataset(file.url), h5dask.open_dataset(file.url)
+    assert first.sequences.data.name == again.sequences.data.name
+    assert first.compute().identical(again.compute())
+
+
+def test_a_replaced_file_is_described_anew(file: Source, cache: Path) -> None:
+    before = described(file, known())[0]
+    proteins.VARIANTS["campaign"].write(Path(file.url))
+    [now] = expand(file.url)
+    after = described(now, known())[0]
+    assert before.fingerprint != after.fingerprint
+    assert before.paths != after.paths
+    assert len(list(cache.glob("*.npz"))) == 2
+
+
+def test_the_whole_of_a_file_is_never_remembered(file: Source, cache: Path) -> None:
+    assert described(file)[0].complete
+    assert not cache.exists()
+
+
+def test_small_files_are_not_worth_it(
+    file: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("H5DASK_CACHE", str(tmp_path / "cache"))
+    described(file, known())
+    assert not (tmp_path / "cache").exists()
+
+
+def damage(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    def rewrite(path: Path) -> None:
+        path.write_bytes(change(path.read_bytes()))
+
+    return rewrite
+
+
+def columns(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def rewrite(path: Path) -> None:
+        with np.load(path, allow_pickle=False) as held:
+            found = dict(held)
+        change(found)
+        with path.open("wb") as out:
+            np.savez(out, **found)
+
+    return rewrite
+
+
+def head(**changed: Any) -> Callable[[Path], None]:
+    def change(found: dict[str, Any]) -> None:
+        text = json.loads(found["json"].tobytes().decode())
+        found["json"] = np.frombuffer(json.dumps({**text, **changed}).encode(), np.uint8)
+
+    return columns(change)
+
+
+def hostile(path: Path) -> None:
+    """Put in its place an archive whose arrays are pickles."""
+    with path.open("wb") as out:
+        np.savez(out, json=np.array([os.system], object), allow_pickle=True)
+
+
+def folder(path: Path) -> None:
+    """Put a folder in its place."""
+    path.unlink()
+    path.mkdir()
+
+
+RNG = np.random.default_rng(0)
+DAMAGED: dict[str, Callable[[Path], None]] = {
+    "empty": damage(lambda b: b""),
+    "random": damage(lambda b: RNG.bytes(len(b))),
+    "text": damage(lambda b: b"<html>"),
+    **{
+        f"cut at {part:.0%}": damage(lambda b, part=part: b[: int(len(b) * part)])  # type: ignore[misc]
+        for part in (0.01, 0.3, 0.6, 0.9, 0.999)
+    },
+    **{
+        f"byte {part:.0%}": damage(
+            lambda b, at=part: (  # type: ignore[misc]
+                b[: int(len(b) * at)]
+                + bytes([b[int(len(b) * at)] ^ 0xFF])
+                + b[int(len(b) * at) + 1 :]
+            )
+        )
+        for part in (0.1, 0.35, 0.5, 0.75)
+    },
+    "pickles": hostile,
+    "folder": folder,
+    "other archive": columns(lambda found: found.clear()),
+    "column gone": columns(lambda found: found.__delitem__("offsets")),
+    "column short": columns(lambda found: found.update(offsets=found["offsets"][:-1])),
+    "ranks short": columns(lambda found: found.update(ranks=found["ranks"][:-1])),
+    "forms gone": head(forms=[]),
+    "forms odd": head(forms=[{}]),
+    "no object": head(attrs=[]),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_memory_is_described_anew(name: str, file: Source, cache: Path) -> None:
+    first = described(file, known())
+    [path] = cache.glob("*.npz")
+    DAMAGED[name](path)
+    same(first, described(file, known()))
+
+
+def test_it_holds_no_pickle(file: Source, cache: Path) -> None:
+    described(file, known())
+    [path] = cache.glob("*.npz")
+    with np.load(path, allow_pickle=False) as held:
+        assert all(held[name].dtype.kind in "iu" for name in held.files)
+    with zipfile.ZipFile(path) as archive:
+        assert all(name.endswith(".npy") for name in archive.namelist())
+
+
+def test_another_version_is_another_key(
+    file: Source, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described(file, known())
+    monkeypatch.setattr(indexcache, "VERSION", indexcache.VERSION + 1)
+    described(file, known())
+    assert len(list(cache.glob("*.npz"))) == 2
+
+
+def test_the_folder_is_bounded(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    for i in range(4):
+        path = tmp_path / f"{i}.h5"
+        proteins.VARIANTS["first_generation"].write(path)
+        described(expand(path)[0], known())
+        [new] = set(cache.glob("*.npz")) - set(made)
+        os.utime(new, (i, i))
+        made.append(new)
+    used = described(expand(tmp_path / "0.h5")[0], known())  # the oldest is used again
+    assert made[0].stat().st_mtime > 3
+    monkeypatch.setattr(indexcache, "MOST_NBYTES", 3 * made[0].stat().st_size)
+    proteins.VARIANTS["first_generation"].write(tmp_path / "4.h5")
+    described(expand(tmp_path / "4.h5")[0], known())
+    left = set(cache.glob("*.npz"))
+    assert made[0] in left
+    assert not {made[1], made[2]} & left
+    assert sum(path.stat().st_size for path in left) <= indexcache.MOST_NBYTES
+    assert used[0].subject == str(tmp_path / "0.h5")
+
+
+def test_no_folder_can_be_made(
+    file: Source, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "occupied").write_text("a file")
+    monkeypatch.setenv("H5DASK_CACHE", str(tmp_path / "occupied" / "cache"))
+    same(described(file, known()), described(file, known()))
+
+
+def test_a_full_disk_leaves_nothing(
+    file: Source, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    same(described(file, known()), described(file, known()))
+    assert list(cache.iterdir()) == []
+
+
+def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("H5DASK_CACHE", str(tmp_path / "a"))
+    assert indexcache.folder() == tmp_path / "a"
+    monkeypatch.delenv("H5DASK_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
+    assert indexcache.folder() == tmp_path / "b" / "h5dask" / "indexes"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert indexcache.folder() == tmp_path / ".cache" / "h5dask" / "indexes"
+
+
+def test_a_url_with_secrets_is_not_written_down(file: Source, cache: Path) -> None:
+    described(replace(file, options={"key": "hush-hush"}), known())
+    assert not any(b"hush" in path.read_bytes() for path in cache.iterdir())
+
+
+SCRIPT = """
+import sys
+from h5dask import layouts
+from h5dask.storage import indexcache
+from h5dask.storage.families import families
+from h5dask.storage.remote import expand
+indexcache._SMALL = 0
+known = tuple(families(layouts.all_layouts()))
+for _ in range(20):
+    contents, _ = indexcache.described(expand(sys.argv[1])[0], known)
+    for path in indexcache.folder().glob("*.npz"):
+        path.unlink(missing_ok=True)
+print(len(contents.paths))
+"""
+
+
+def test_processes_share_it_while_others_delete_it(file: Source, cache: Path) -> None:
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, file.url], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    assert [process.communicate(timeout=120)[0] for process in running] == ["6\n", "6\n"]
+    assert list(cache.glob("*.part")) == []
+
+
+def test_a_fifth_of_a_kilobyte_a_dataset(tmp_path: Path, cache: Path) -> None:
+    path, n = tmp_path / "many.h5", 2000
+    with h5py.File(path, "w") as f:
+        for number in range(n):
+            proteins.structure(f, number, (2, 1, 5 + number % 7))
+    described(expand(path)[0], known())
+    [held] = cache.glob("*.npz")
+    assert held.stat().st_size <= 200 * 2 * n
