@@ -266,8 +266,10 @@ def _variable(
         return xr.Variable(dims, lazy, attrs, {"preferred_chunks": preferred})
     lengths = _lengths(chunks, array, dims, preferred)
     marks = [(source.url, source.fingerprint) for source in array.sources]
+    # Paths too: datasets of two groups may have the same rows, and chunked ones no offset.
+    paths = "\0".join(path or "" for lane in array.segments.paths for path in lane)
     starts = array.segments.starts, array.segments.offsets
-    token = tokenize(name, marks, starts, lengths)
+    token = tokenize(name, marks, paths, starts, lengths)
     blocked = da.from_array(array, lengths, name=f"read-{name}-{token}", inline_array=False)
     return xr.Variable(dims, blocked, attrs, {"preferred_chunks": preferred})
 

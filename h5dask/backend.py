@@ -11,6 +11,10 @@ from xarray.backends import BackendEntrypoint
 from h5dask.reader import open_dataset, open_groups
 
 
+def _nothing_is_open() -> None:
+    """Do nothing: xarray wants something to call when several files are closed together."""
+
+
 class H5daskBackend(BackendEntrypoint):
     """Opens files of the layouts as lazily indexed variables; xarray applies `chunks` itself.
 
@@ -39,7 +43,7 @@ class H5daskBackend(BackendEntrypoint):
         storage_options: Mapping[str, Any] | None = None,
     ) -> xr.Dataset:
         """Open one file, lazily indexed; parameters as in `h5dask.open_dataset`."""
-        return open_dataset(
+        dataset = open_dataset(
             filename_or_obj,
             layout=layout,
             chunks=None,
@@ -47,6 +51,8 @@ class H5daskBackend(BackendEntrypoint):
             drop_variables=drop_variables,
             storage_options=storage_options,
         )
+        dataset.set_close(_nothing_is_open)
+        return dataset
 
     def open_groups_as_dict(
         self,

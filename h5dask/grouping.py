@@ -116,9 +116,12 @@ def _collect(
         bundle = bundles.get(name)
         if bundle is None:
             bundle = bundles[name] = _Bundle(spec)
-        lane = tuple(keys[key] for key in spec.stacked)
-        group = tuple(keys.get(key, "") for key in spec.group_keys)
-        other = bundle.at.setdefault(lane, {}).setdefault(group, path)
+        lane = tuple([keys[key] for key in spec.stacked]) if spec.stacked else ()
+        group = tuple([keys.get(key, "") for key in spec.group_keys])
+        held = bundle.at.get(lane)
+        if held is None:
+            held = bundle.at[lane] = {}
+        other = held.setdefault(group, path)
         if other != path:
             misfits.append(misfit.twice(found, path, other))
     rank = {spec.name: i for i, spec in enumerate(layout.arrays)}

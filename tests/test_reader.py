@@ -158,6 +158,25 @@ def test_names_tell_what_is_read(layout: str) -> None:
     assert not keys(ds) & keys(h5dask.open_dataset(example_file(layout), chunks=1))
 
 
+def test_groups_alike_have_names_of_their_own() -> None:
+    path, folder = example_file("activations"), "scenarios/matching_few_shot_prefilled/data"
+    one, other = (
+        h5dask.open_dataset(path, group=f"{folder}/prefilled/{branch}")
+        for branch in ("matching", "nonmatching")
+    )
+    assert not keys(one) & keys(other)
+    apart = one.logits.data - other.logits.data
+    rows = example("activations").sel(scenario="matching_few_shot_prefilled").logits.values
+    assert np.array_equal(apart.compute(), rows[:2] - rows[2:])
+    tree = h5dask.open_datatree(path)
+    assert len({node.logits.data.name for node in tree.leaves}) == 3
+    assert len({node.prompts.data.name for node in tree.leaves}) == 2  # branches share a text
+    whole = h5dask.open_dataset(path).compute()
+    for node in tree.compute().leaves:
+        part = whole.sel(scenario=node.scenario.values[0], branch=node.branch.values[0])
+        xr.testing.assert_equal(node.to_dataset(), part)
+
+
 def test_what_is_secret_is_never_shown(tmp_path: Path) -> None:
     url = f"memory://{tmp_path.name}-secret/a.h5"
     h5dask.write_dataset(example("ann"), url)

@@ -6,6 +6,7 @@ few texts that are measured.
 
 from __future__ import annotations
 
+import io
 import mmap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from h5py import h5a, h5d, h5g, h5l, h5o, h5t
 from h5dask.chunkindex import ChunkIndex, FileIndex
 from h5dask.contents import AS_SHAPE, ArrayForm, Attr, Contents, GroupForm, SharedAttrs
 from h5dask.errors import CorruptInput, Refused
-from h5dask.storage import headers
+from h5dask.storage import headers, soundness
 from h5dask.storage.families import Family
 from h5dask.storage.inspection import (
     dtype_name,
@@ -59,6 +60,9 @@ class _Walk:
     types: dict[bytes, str] = field(default_factory=dict)
     plain: dict[tuple[bytes, int], ArrayForm] = field(default_factory=dict)
     view: memoryview | None = None
+    heaps: soundness.Heaps | None = None
+    at: str = ""
+    """Path of the object that is being described, for messages."""
     complete: bool = True
 
     def add(self, path: str, shape: tuple[int, ...], form: ArrayForm, offset: int) -> int:
@@ -102,16 +106,18 @@ def describe(
     Refused
         The file exceeds a limit on objects, depth or chunks.
     """
+    walk = _Walk(subject, tuple(families), -1)
     try:
         with h5py.File(file, "r", locking=False) as opened, _mapped(file) as view:
-            sizes = opened.id.get_create_plist().get_sizes()
-            base = opened.id.get_create_plist().get_userblock() if sizes == (8, 8) else -1
-            walk = _Walk(subject, tuple(families), base, view=view)
+            if opened.id.get_create_plist().get_sizes() == (8, 8):
+                walk.heap_base = opened.id.get_create_plist().get_userblock()
+                walk.heaps = soundness.Heaps(view, walk.heap_base) if view is not None else None
+            walk.view = view
             _walk(opened.id, walk)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         if isinstance(error, (Refused, CorruptInput)):
             raise
-        raise CorruptInput(_unreadable(subject, error)) from None
+        raise CorruptInput(_unreadable(subject, walk.at, error)) from None
     contents = Contents(
         subject=subject,
         fingerprint=fingerprint,
@@ -132,6 +138,10 @@ def describe(
 @contextmanager
 def _mapped(file: str | BinaryIO) -> Iterator[memoryview | None]:
     """Give the file's bytes where the operating system can map them."""
+    if isinstance(file, io.BytesIO):
+        with file.getbuffer() as view:
+            yield view
+        return
     if not isinstance(file, str):
         yield None
         return
@@ -143,13 +153,14 @@ def _mapped(file: str | BinaryIO) -> Iterator[memoryview | None]:
         yield view
 
 
-def _unreadable(subject: str, error: Exception) -> str:
+def _unreadable(subject: str, path: str, error: Exception) -> str:
     text = str(error)
     if "signature not found" in text:
         return f"{subject}: not an HDF5 file (no HDF5 signature); check the path and the download"
     if "truncated" in text:
         return f"{subject}: truncated HDF5 file ({text}); copy or download it again"
-    return f"{subject}: HDF5 can't read its structure ({text}); copy or download it again"
+    what = f"/{path}: HDF5 can't read it" if path else "HDF5 can't read its structure"
+    return f"{subject}: {what} ({text}); copy or download the file again"
 
 
 def _walk(root: Any, walk: _Walk) -> None:
@@ -160,11 +171,15 @@ def _walk(root: Any, walk: _Walk) -> None:
     while stack:
         path, group = stack.pop()
         if path.count("/") >= MAX_DEPTH:
-            raise Refused(f"{walk.subject}: /{path} lies more than {MAX_DEPTH} groups deep")
+            top = "/".join(path.split("/")[:3])
+            raise Refused(
+                f"{walk.subject}: /{top}/... lies {MAX_DEPTH} groups deep or deeper, at most "
+                f"{MAX_DEPTH - 1} are read; move what is in it to a group further up"
+            )
         names = _describe_group(path, group, walk)
         inner = []
         for name in names:
-            child = f"{path}/{name}" if path else name
+            walk.at = child = f"{path}/{name}" if path else name
             info = group.links.get_info(name.encode())
             if info.type != h5l.TYPE_HARD:
                 walk.links[child] = _target(group, name, info.type)
@@ -200,6 +215,7 @@ def _target(group: Any, name: str, kind: int) -> str:
 
 def _describe_group(path: str, group: Any, walk: _Walk) -> list[str]:
     """Record a group and return its members' names in the order to visit them."""
+    walk.at = path
     created = group.get_create_plist()
     link_order = created.get_link_creation_order()
     names = [name.decode() for name in _members(group, link_order)]

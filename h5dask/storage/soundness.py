@@ -129,8 +129,10 @@ def _object_sizes(view: memoryview, offset: int) -> dict[int, int]:
 def _descriptors(view: memoryview, base: int, address: int) -> Iterator[tuple[int, int, int]]:
     """Yield length, heap and index of each value of an object's attributes of variable length."""
     for kind, flags, place, end in _messages(view, base, base + address):
+        if kind != _ATTR_ID or flags & 2:
+            continue
         version, shared, n_name, n_type, n_space = _ATTR.unpack_from(view, place)
-        if kind != _ATTR_ID or flags & 2 or version not in (1, 2, 3) or (version > 1 and shared):
+        if version not in (1, 2, 3) or (version > 1 and shared):
             continue
         step = 8 if version == 1 else 1
         at = place + (9 if version == 3 else 8) + -(-n_name // step) * step
