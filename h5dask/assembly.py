@@ -17,12 +17,14 @@ from xarray.core import indexing
 
 from h5dask import blocks
 from h5dask.chunkindex import FileIndex
+from h5dask.commonform import joined_contents, new_numbers
 from h5dask.contents import ArrayForm, Contents
 from h5dask.errors import Refused
 from h5dask.grouping import Arranged, Arrangement
-from h5dask.joining import joined_attrs, joined_contents, refuse_different
+from h5dask.joining import joined_attrs, refuse_different
 from h5dask.layout import Layout
-from h5dask.storage.array import ABSENT, Segments, StoredArray
+from h5dask.segments import SegmentTable
+from h5dask.storage.array import StoredArray
 from h5dask.storage.remote import Source
 
 Chunks = str | int | Mapping[Any, Any] | None
@@ -83,9 +85,17 @@ def assemble(
     dataset = xr.Dataset(variables, coords=coords)
     dataset = dataset.assign_coords(_coordinates(layout, files, only, stored, dims, dropped))
     dataset.attrs = joined_attrs(layout, [file.contents for file in files])
-    dataset.encoding["h5dask"] = joined_contents([file.contents for file in files])
+    dataset.encoding["h5dask"] = _form(layout, files)
     dataset.encoding["source"] = files[0].source.url
     return dataset
+
+
+def _form(layout: Layout, files: Sequence[Opened]) -> Contents:
+    forms = [file.contents for file in files]
+    if len(files) == 1:
+        return forms[0]
+    labels = [_labels(layout, file, None) if layout.labels else {} for file in files]
+    return joined_contents(forms, new_numbers(layout, labels, layout.join(labels)))
 
 
 def _refuse_unequal(layout: Layout, files: Sequence[Opened], dropped: set[str]) -> None:
@@ -116,7 +126,7 @@ def _stored(name: str, files: Sequence[Opened], only: Sequence[int] | None) -> S
     """Return one variable's lazy array over all datasets of all files."""
     model = _first(name, files)
     spec = model.spec
-    table = _Table()
+    table = SegmentTable()
     for at, file in enumerate(files):
         variable = file.variable(name)
         if spec.ragged is None:
@@ -130,70 +140,14 @@ def _stored(name: str, files: Sequence[Opened], only: Sequence[int] | None) -> S
         table.sources += [at] * len(rows)
         for lane, _ in enumerate(model.lanes):
             paths = variable.paths[lane] if variable is not None else None
-            table.add(lane, file, [paths[g] if paths else None for g in groups], model.dtype)
+            held = [paths[g] if paths else None for g in groups]
+            table.add(lane, file.contents, file.index, held, model.dtype)
     if not table.forms:
         table.forms[ArrayForm(dtype=model.dtype, type=b"")] = 0
     lane_axis = spec.dims.index(spec.stacked[0]) if spec.stacked else None
     sources = tuple(file.source for file in files)
     segments = table.segments([file.index.heap_base for file in files])
     return StoredArray(name, sources, segments, tuple(table.forms), model.trailing, lane_axis)
-
-
-class _Table:
-    """Columns of a `Segments`, while they are filled."""
-
-    def __init__(self) -> None:
-        self.rows: list[int] = []
-        self.sources: list[int] = []
-        self.offsets: list[list[int]] = []
-        self.form_ids: list[list[int]] = []
-        self.paths: list[list[str | None]] = []
-        self.forms: dict[ArrayForm, int] = {}
-        self.shapes: dict[tuple[int, int], tuple[int, ...]] = {}
-        self.indexes: dict[tuple[int, int], Any] = {}
-        self.inline: dict[tuple[int, int], bytes] = {}
-
-    def add(self, lane: int, file: Opened, paths: Sequence[str | None], dtype: str) -> None:
-        """Append the datasets of one lane of one file."""
-        while len(self.offsets) <= lane:
-            self.offsets.append([])
-            self.form_ids.append([])
-            self.paths.append([])
-        contents, index = file.contents, file.index
-        first = len(self.offsets[lane])
-        positions = contents.positions(paths)
-        absent = [at < 0 or 0 in contents.shapes[at] for at in positions]
-        self.paths[lane] += paths
-        if any(absent):
-            lacking = self.forms.setdefault(ArrayForm(dtype=dtype, type=b""), len(self.forms))
-        ids = dict.fromkeys({contents.form_of[at] for at in positions if at >= 0}, -1)
-        for of in ids:
-            ids[of] = self.forms.setdefault(contents.forms[of], len(self.forms))
-        offsets = index.offsets.tolist()
-        for segment, (at, gone) in enumerate(zip(positions, absent, strict=True), first):
-            self.offsets[lane].append(ABSENT if gone else offsets[at])
-            self.form_ids[lane].append(lacking if gone else ids[contents.form_of[at]])
-            if not gone and offsets[at] < 0:
-                key = (lane, segment)
-                self.shapes[key] = contents.shapes[at]
-                if at in index.chunked:
-                    self.indexes[key] = index.chunked[at]
-                if at in index.inline:
-                    self.inline[key] = index.inline[at]
-
-    def segments(self, heap_bases: Sequence[int]) -> Segments:
-        """Return the finished table."""
-        return Segments(
-            starts=np.cumsum([0, *self.rows], dtype=np.int64),
-            sources=np.array(self.sources, np.int32),
-            offsets=np.array(self.offsets, np.int64),
-            forms=np.array(self.form_ids, np.int32),
-            heap_bases=np.array(heap_bases, np.int64),
-            shapes=self.shapes,
-            paths=tuple(tuple(lane) for lane in self.paths),
-            indexes=self.indexes,
-            inline=self.inline,
-        )
 
 
 def _row_nbytes(name: str, array: StoredArray, files: Sequence[Opened]) -> float:

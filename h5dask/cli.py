@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-import h5dask
+from h5dask import __version__
 
 FINE, FOUND, FAILED = 0, 1, 2
 INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143
@@ -38,6 +38,13 @@ class Verbs(click.Group):
             code = _exit_code(partial(super().main, args, prog_name or "h5dask", **extra))
         _let_go(sys.stdout)
         sys.exit(code)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; click itself would take a closed pipe for a failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return PIPE_CLOSED
 
 
 def _exit_code(run: Callable[[], int | None]) -> int:
@@ -160,7 +167,7 @@ class ByteCount(click.ParamType[int]):
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(h5dask.__version__, prog_name="h5dask")
+@click.version_option(__version__, prog_name="h5dask")
 def main() -> None:
     """Open, check and write HDF5 files of known layouts, in parallel.
 
@@ -265,7 +272,10 @@ def _print(renderable: Any) -> None:
     from rich.console import Console
 
     terminal = sys.stdout.isatty()
-    Console(width=None if terminal else 10_000, highlight=False).print(renderable)
+    console = Console(width=None if terminal else 10_000, highlight=False)
+    with console.capture() as text:
+        console.print(renderable)
+    click.echo(text.get(), nl=False)  # rich's own printing ends Python where a pipe is closed
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class ArrayForm:
     @property
     def is_numeric(self) -> bool:
         """Whether the values are numbers or bools."""
-        return self.dtype[:1] in "<>|=" and self.dtype[1:2] in "iufb"
+        return self.dtype[:1] in "<>|=" and self.dtype[1:2] in "iufbc"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +152,10 @@ class Contents:
     """Name of the layout it was read as."""
     group: str = ""
     """The one group that was opened, "" for the whole file."""
-    others: tuple[tuple[str, str], ...] = ()
-    """Subject and fingerprint of further files that were laid end to end with it."""
+    numbers: Mapping[int, int] = field(default_factory=dict)
+    """New numbers of its groups by old ones, where it was laid end to end with others."""
+    others: tuple[tuple[str, str, Mapping[int, int]], ...] = ()
+    """Subject, fingerprint and `numbers` of further files that were laid end to end with it."""
     paths: tuple[str, ...] = ()
     """Path of each dataset, in the order HDF5 lists them."""
     shapes: tuple[tuple[int, ...], ...] = ()
@@ -257,8 +259,10 @@ class Contents:
         paths, shapes, ids = list(self.paths), list(self.shapes), list(self.form_of)
         forms = {form: i for i, form in enumerate(self.forms)}
         groups, attrs = dict(self.groups), dict(self.attrs)
-        held = set(paths)
+        mean_nbytes = dict(self.mean_nbytes)
+        held, further = set(paths), list(self.others)
         for other in others:
+            further += [(other.subject, other.fingerprint, other.numbers), *other.others]
             for path, shape, of in zip(other.paths, other.shapes, other.form_of, strict=True):
                 if path not in held:
                     held.add(path)
@@ -267,14 +271,16 @@ class Contents:
                     ids.append(forms.setdefault(other.forms[of], len(forms)))
             groups = {**other.groups, **groups}
             attrs = {**other.attrs, **attrs}
+            mean_nbytes = {**other.mean_nbytes, **mean_nbytes}
         return replace(
             self,
             complete=self.complete and all(other.complete for other in others),
-            others=(*self.others, *((other.subject, other.fingerprint) for other in others)),
+            others=tuple(further),
             paths=tuple(paths),
             shapes=tuple(shapes),
             form_of=tuple(ids),
             forms=tuple(forms),
+            mean_nbytes=mean_nbytes,
             groups=groups,
             attrs=attrs,
         )

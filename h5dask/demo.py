@@ -17,7 +17,7 @@ import xarray as xr
 from dask.system import CPU_COUNT
 
 from h5dask import layouts
-from h5dask.errors import Conflict
+from h5dask.errors import AccessDenied, Conflict
 from h5dask.layout import Layout
 from h5dask.reader import identify, open_dataset, validate
 from h5dask.testing import assert_same_form, example_file
@@ -83,11 +83,11 @@ def run(
 
     Raises
     ------
-    Conflict
-        The folder to keep files in holds something already.
+    Conflict, AccessDenied
+        The folder to keep files in holds something already, or can't be made.
     """
-    if keep is not None and os.path.isdir(keep) and os.listdir(keep):
-        raise Conflict(f"{keep}: is not empty; name a new folder")
+    if keep is not None:
+        _make_empty(keep)
     stages = []
     with ExitStack() as stack:
         scratch = stack.enter_context(
@@ -98,9 +98,10 @@ def run(
         say(f"Starting {n} worker {'process' if n == 1 else 'processes'} ...")
         client = stack.enter_context(local_processes(n, scratch))
         say(f"Dashboard: {client.dashboard_link}")
-        files = Path(keep or scratch)
+        files, real = Path(keep or scratch), _real_files()
         for layout in layouts.all_layouts():
-            for path in _inputs(layout, files / "generated", scale):
+            paths = real.get(layout.name) or [Path(example_file(layout.name))]
+            for path in _inputs(layout, paths, files / "generated", scale):
                 stage = _stage(layout, path, files / "written")
                 say(f"{stage.layout}: {stage.file}, {_outcome(stage)} in {stage.seconds:.1f} s")
                 stages.append(stage)
@@ -109,6 +110,16 @@ def run(
                     if path.is_relative_to(files):
                         path.unlink()
     return tuple(stages)
+
+
+def _make_empty(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+        held = os.listdir(folder)
+    except OSError as error:
+        raise AccessDenied(f"{folder}: {error.strerror}; name another folder") from None
+    if held:
+        raise Conflict(f"{folder}: is not empty, holds {held[0]!r}; name a new folder")
 
 
 def _outcome(stage: Stage) -> str:
@@ -128,17 +139,23 @@ def _cache_in(folder: str) -> Iterator[None]:
             os.environ["H5DASK_CACHE"] = before
 
 
-def _inputs(layout: Layout, folder: Path, scale: int) -> Iterator[Path]:
-    """Yield a layout's real files, or its example where there are none, and a generated one."""
-    real = sorted(path for path in FILES.glob("*/*.h*5") if identify(path) == layout.name)
-    paths = real or [Path(example_file(layout.name))]
+def _real_files() -> dict[str, list[Path]]:
+    """Return the files that come with the package by the name of their layout."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(FILES.glob("*/*.h*5")):
+        found.setdefault(identify(path), []).append(path)
+    return found
+
+
+def _inputs(layout: Layout, paths: Sequence[Path], folder: Path, scale: int) -> Iterator[Path]:
+    """Yield the files that there are of a layout, and a larger one that is made of them."""
     yield from paths
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{layout.name}_generated.h5"
     if layout.along is not None:
         _repeat(layout, max(paths, key=lambda path: path.stat().st_size), target, scale)
-    elif layout.name in GROWN_BY:
-        GROWN_BY[layout.name](paths, target, scale)
+    elif grow := GROWN_BY.get(layout.name):
+        grow(paths, target, scale)
     if target.exists():
         yield target
 

@@ -186,10 +186,10 @@ class Draft:
         return self.form is not None and path in self.form
 
     def _was_absent(self, spec: ArraySpec, path: str) -> bool:
-        """Whether the form has the group but not this dataset of it, so that it read as NaN."""
+        """Whether the form has this dataset in other groups only, so that it reads as NaN here."""
         if self.form is None or path in self.form or spec.required or not spec.ragged:
             return False
-        return path.rpartition("/")[0] in self.form.groups and spec.name in self.models
+        return spec.name in self.models
 
     def _model(self, name: str, path: str) -> ArrayForm | None:
         """Return the form of the dataset itself, else of a sibling in another group."""
@@ -303,7 +303,8 @@ def _part(variable: xr.Variable, rows: Rows, lane: int | None) -> Any:
 def _all_nan(variable: xr.Variable, rows: Rows, lane: int | None) -> bool:
     if variable.dtype.kind != "f" or not _length(rows):
         return False
-    return bool(np.isnan(_part(variable, rows, lane)).all())
+    part = _part(variable, rows, lane)
+    return all(bool(np.isnan(some).all()) for some in (part[:1], part[1:]))
 
 
 def _values(

@@ -214,7 +214,8 @@ def _measured(arranged: Arranged, found: Contents, misfits: list[Problem]) -> Ar
         return arranged
     model, whole, kind = next((one for one in fitting if 0 not in one[1]), fitting[0])
     trailing, dtype = whole[len(whole) - n_trailing :], found.forms[kind].dtype
-    alike = {of for of, form in enumerate(found.forms) if form.dtype == dtype}
+    # Byte orders may differ: values are read in the machine's own.
+    alike = {of for of, form in enumerate(found.forms) if form.dtype[1:] == dtype[1:]}
     for path, shape, of in fitting:
         if shape[len(shape) - n_trailing :] != trailing and 0 not in shape:
             misfits.append(misfit.unequal(found, path, model, "shape", shape, whole))

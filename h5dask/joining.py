@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import dask.array as da
@@ -13,6 +12,8 @@ import numpy as np
 import xarray as xr
 
 from h5dask import layouts
+from h5dask.blocks import BLOCK_SIZE
+from h5dask.commonform import joined_contents, new_numbers
 from h5dask.contents import Contents
 from h5dask.errors import LayoutError
 from h5dask.layout import AttrSpec, Layout
@@ -91,11 +92,14 @@ def concat(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
         return parts[0]
     refuse_different(layout, _names(parts), [_measures(part, layout) for part in parts])
     labels = [_row_coords(part, layout) for part in parts]
-    joined = _joined_rows(layout, parts, labels)
+    distinct = layout.join(labels) if layout.labels is not None else labels
+    joined = _joined_rows(layout, parts, labels, distinct)
     joined.attrs = _one_attrs(layout, [dict(p.attrs) for p in parts], _names(parts))
-    forms = [f for f in (part.encoding.get("h5dask") for part in parts) if f is not None]
-    if forms:
-        joined.encoding["h5dask"] = joined_contents(forms)
+    forms = [part.encoding.get("h5dask") for part in parts]
+    numbers = new_numbers(layout, labels, distinct)
+    known = [pair for pair in zip(forms, numbers, strict=True) if isinstance(pair[0], Contents)]
+    if known:
+        joined.encoding["h5dask"] = joined_contents(*zip(*known, strict=True))
     return joined
 
 
@@ -166,7 +170,10 @@ def _may_be_absent(layout: Layout, variable: str) -> bool:
 
 
 def _joined_rows(
-    layout: Layout, parts: Sequence[xr.Dataset], labels: Sequence[Mapping[str, Any]]
+    layout: Layout,
+    parts: Sequence[xr.Dataset],
+    labels: Sequence[Mapping[str, Any]],
+    distinct: Sequence[Mapping[str, Any]],
 ) -> xr.Dataset:
     along = str(layout.along)
     coords: dict[str, Any] = {}
@@ -190,7 +197,7 @@ def _joined_rows(
             for part, size in zip(parts, sizes, strict=True)
         ]
         lazy = any(isinstance(piece, da.Array) for piece in pieces)
-        values = da.concatenate(pieces) if lazy else np.concatenate(pieces)
+        values = da.concatenate([*map(_lazy, pieces)]) if lazy else np.concatenate(pieces)
         variables[name] = xr.Variable(model.dims, values, model.attrs)
     kept = {str(name) for part in parts for name in part.coords}
     result = xr.Dataset(
@@ -198,13 +205,21 @@ def _joined_rows(
         coords={n: v for n, v in variables.items() if n in kept},
     )
     if layout.labels is not None and layout.index is not None:
-        distinct = layout.join(labels)
         keys = [key for key in distinct[0] if all(key in part for part in distinct)]
         joined = {key: np.concatenate([part[key] for part in distinct]) for key in keys}
         index = layout.index(joined, {str(d): n for d, n in result.sizes.items()})
         result = result.assign_coords(xr.Coordinates.from_xindex(index))
     coords["source"] = (along, np.concatenate(_sources(parts, along)))
     return result.assign_coords(coords)
+
+
+def _lazy(values: Any) -> da.Array:
+    """Return values as a dask array; in memory in blocks: dask has none for text."""
+    if isinstance(values, da.Array):
+        return values
+    rows = max(1, BLOCK_SIZE // max(1, values[:1].nbytes))
+    cut: da.Array = da.from_array(values, chunks=(rows, *values.shape[1:]))
+    return cut
 
 
 def _sources(parts: Sequence[xr.Dataset], along: str) -> list[Any]:
@@ -291,27 +306,6 @@ def _merged_json(spec: AttrSpec, mine: Any, other: Any) -> tuple[Any, list[str]]
         if left[key] != right[key] and key not in spec.derived
     ]
     return json.dumps({**right, **left}), sorted(clash)
-
-
-def joined_contents(files: Sequence[Contents]) -> Contents:
-    """Return one form for files end to end: the first's, and what only later ones have of it.
-
-    What the layout doesn't know is the first file's: nobody can say how that lies end to end.
-    """
-    if len(files) == 1:
-        return files[0]
-    layout = layouts.get(files[0].layout)
-    return files[0].joined([_declared(layout, other) for other in files[1:]])
-
-
-def _declared(layout: Layout, contents: Contents) -> Contents:
-    """Return contents without what the layout doesn't know."""
-    known = contents.only(
-        [i for i, path in enumerate(contents.paths) if layout.spec_of(path) is not None]
-    )
-    above = {"/".join(path.split("/")[:n]) for path in known for n in range(path.count("/") + 1)}
-    groups = {path: form for path, form in contents.groups.items() if path in above}
-    return replace(known, groups=groups)
 
 
 def warn_left_out(name: str, unknown: Sequence[str]) -> None:

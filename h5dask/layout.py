@@ -205,6 +205,11 @@ class Layout:
     """Labels of a Dataset's rows, and the form it came in -> groups to write."""
     join: Callable[[Sequence[Labels]], Sequence[Labels]] = as_they_are
     """Labels of several files -> labels that stay distinct when they lie end to end."""
+    numbered: str = ""
+    """Label by which groups are numbered, where `renumber` is given."""
+    renumber: Callable[[Contents, Mapping[int, int]], Contents] | None = None
+    """Contents of a file that lies end to end with others, and new numbers of its groups by old
+    ones -> contents with groups of those numbers, and without those that have none."""
     derive: Callable[[Groups, Mapping[str, int], Mapping[str, Any]], Derived] = nothing_derived
     """Groups, sizes and dim labels of a file -> the attribute values that follow from them."""
     refuse: Callable[[Contents], Problem | None] = nothing_refused

@@ -41,14 +41,14 @@ class Outline:
 
     @cached_property
     def members(self) -> dict[str, list[str]]:
-        """Names in each group, numbers by value."""
+        """Names in each group, as HDF5 lists them."""
         names: dict[str, dict[str, None]] = {path: {} for path in self.contents.groups}
         links = (path for path, says in self.contents.links.items() if says != REFERENCE)
         for path in (*self.contents.groups, *self.contents.paths, *links):
             if path:
                 parent, _, name = path.rpartition("/")
                 names.setdefault(parent, {})[name] = None
-        return {path: sorted(held, key=_by_number) for path, held in names.items()}
+        return {path: list(held) for path, held in names.items()}
 
     def sizes(self, path: str) -> tuple[int, int | None]:
         """Return the bytes of a dataset's values, and those stored; None where unknown."""
@@ -143,5 +143,6 @@ def plain_attrs(contents: Contents, path: str) -> dict[str, Any]:
     return {attr.name: plain(attr.value) for attr in contents.attrs.get(path, ())}
 
 
-def _by_number(name: str) -> tuple[list[str], list[int]]:
+def by_number(name: str) -> tuple[list[str], list[int]]:
+    """Return what sorts names with numbers by value."""
     return _NUMBER.split(name), [int(number) for number in _NUMBER.findall(name)]

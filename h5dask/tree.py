@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from h5dask.chunkindex import Filter
 from h5dask.contents import UNLIMITED, ArrayForm, Attr, Contents
-from h5dask.outline import REFERENCE, Outline
+from h5dask.outline import REFERENCE, Outline, by_number
 
 ALIKE = 8
 """Siblings whose names differ in numbers only: more are drawn as one."""
@@ -50,7 +50,7 @@ def _grow(tree: Tree, told: Outline, paths: Sequence[str]) -> None:
     for path in paths:
         for name in told.members.get(path, ()):
             names.setdefault(name, []).append(f"{path}/{name}" if path else name)
-    entries = list(_entries(told, names))
+    entries = list(_entries(told, dict(sorted(names.items(), key=lambda item: by_number(item[0])))))
     for label, inside in entries[:SHOWN]:
         first = inside[0]
         many = f" {TIMES} {len(inside):,}" if len(inside) > 1 else ""

@@ -16,6 +16,7 @@ import xarray as xr
 from dask.base import compute as compute_all
 from dask.delayed import delayed
 
+from h5dask.commonform import joined_contents
 from h5dask.contents import Contents
 from h5dask.delivery import deliver
 from h5dask.errors import (
@@ -28,7 +29,7 @@ from h5dask.errors import (
     Refused,
 )
 from h5dask.forming import Compression
-from h5dask.joining import joined_contents, layout_of
+from h5dask.joining import layout_of
 from h5dask.layout import Layout
 from h5dask.planning import FilePlan, plan_file
 from h5dask.storage.describe import describe
@@ -189,8 +190,8 @@ def complete_form(form: Contents | None) -> Contents | None:
     """
     if form is None or form.complete:
         return form
-    parts = []
-    for subject, mark in ((form.subject, form.fingerprint), *form.others):
+    parts, numbers = [], []
+    for subject, mark, new in ((form.subject, form.fingerprint, form.numbers), *form.others):
         source = Source(subject, mark)
         if source.changed():
             raise InputChanged(
@@ -199,7 +200,8 @@ def complete_form(form: Contents | None) -> Contents | None:
             )
         whole = described(source)[0]
         parts.append(replace(whole.within(form.group), layout=form.layout))
-    return joined_contents(parts)
+        numbers.append(new)
+    return joined_contents(parts, numbers) if form.others else parts[0]
 
 
 def _refuse_large(layout: Layout, planned: FilePlan, url: str) -> None:

@@ -21,7 +21,7 @@ FLOORS = {
         *("outline", "tree", "verdicts", "demo"),
     ),
     5: (
-        *("reader", "assembly", "checking", "joining", "truth"),
+        *("reader", "assembly", "checking", "joining", "commonform", "segments", "truth"),
         *("writer", "planning", "drafting", "forming", "renewing", "placing", "delivery"),
     ),
     4: ("storage",),

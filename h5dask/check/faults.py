@@ -160,7 +160,8 @@ def find_empty(block: Array, start: int, setting: Setting) -> Findings:
 def find_marks(block: Array, start: int, setting: Setting) -> Findings:
     """Mark each text with 24 bytes, by which `settle_equal` knows those that occur twice."""
     table = np.empty(block.size, MARK)
-    encoded = (text.encode("utf-8", "surrogatepass") for text in _texts(block))
+    encoded = (x if isinstance(x, bytes) else str(x).encode("utf-8", "surrogatepass")
+               for x in block.flat)  # fmt: skip
     table["digest"] = [blake2b(text, digest_size=16).digest() for text in encoded]
     table["row"] = np.arange(start, start + block.size)
     return Findings(marks=sorted_marks(table.tobytes()))

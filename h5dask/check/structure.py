@@ -84,7 +84,9 @@ def place_in(found: Contents, arrangement: Arrangement, name: str) -> Place:
         if ends is not None:
             group = int(np.searchsorted(ends, row, "right"))
             row -= int(ends[group - 1]) if group else 0
-        path = str(variable.paths[lane][group])
+        path = variable.paths[lane][group]
+        if path is None:  # rows of a group that lacks the dataset read as NaN
+            return name, position
         shape = found.shape(path)
         leading = shape[: len(shape) - len(spec.stored_dims) + 1]
         return path, (*(int(i) for i in np.unravel_index(row, leading)), *rest)

@@ -99,7 +99,7 @@ def distances_agree(ds: xr.Dataset, subject: str) -> Iterator[Problem]:
         return
     at = np.argwhere(valid)[apart]
     query, neighbor = int(queries[at[0][0]]), int(at[0][1])
-    computed = CONVENTIONS[wanted](a, b)[apart][0]
+    computed = _computed(wanted, a, b)[apart][0]
     other = next((x for x in CONVENTIONS if _close(x, a, b, stored[valid], dtype).all()), None)
     yield Problem(
         where=f"{subject}: /distances",
@@ -112,12 +112,19 @@ def distances_agree(ds: xr.Dataset, subject: str) -> Iterator[Problem]:
     )
 
 
+@np.errstate(over="ignore", invalid="ignore")
+def _computed(name: str, a: Floats, b: Floats) -> Floats:
+    """Return distances by a convention; damaged values overflow without a word."""
+    return CONVENTIONS[name](a, b)
+
+
+@np.errstate(over="ignore", invalid="ignore")
 def _close(
     name: str, a: Floats, b: Floats, stored: Floats, dtype: np.dtype[Any]
 ) -> NDArray[np.bool_]:
     """Whether stored distances are those of a convention, but for rounding."""
     eps = 1e-5 if dtype.kind != "f" else max(1e-5, 4 * float(np.finfo(dtype).eps))
-    computed = CONVENTIONS[name](a, b)
+    computed = _computed(name, a, b)
     close: NDArray[np.bool_]
     scale = np.square(a).sum(-1) + np.square(b).sum(-1)
     if name.startswith("euclidean"):

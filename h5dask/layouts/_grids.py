@@ -172,8 +172,12 @@ def _separate(grids: Grids, form: Table, at_form: Mapping[int, int]) -> Placed:
 
 
 def _default_axes(grids: Grids, form: Table) -> tuple[str, ...]:
-    """Return the axes of new groups: the form's, else the document's, all alike in one file."""
-    came = next((axes for key, axes in zip(form.key, form.axes, strict=True) if key), None)
+    """Return the axes of new groups: the form's, else the document's, all alike in one file.
+
+    Axes that only attributes tell apart are left to the groups that have these attributes.
+    """
+    plain = (AXES[:1], AXES[:2], AXES)
+    came = next((axes for axes in form.axes if axes in plain), None)
     varying = {axis for axis in AXES if (grids.sizes[axis] > 1).any()}
     options = (came, AXES[:2], AXES)
     return next(axes for axes in options if axes is not None and varying <= set(axes))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from h5dask.check.attributes import int_of, is_true, text_of
-from h5dask.contents import Contents
+from h5dask.contents import Attr, Contents
 from h5dask.errors import LayoutError
 from h5dask.groups import Groups, Shape
 from h5dask.layout import Labels
@@ -206,6 +206,51 @@ def form(found: Contents | None) -> Table:
             shapes[keys["structure"]] = found.shape(path)
     ordered = sorted(shapes, key=lambda key: int(key) if key else -1)
     return table(ordered, [shapes[key] for key in ordered], found)
+
+
+def renumber(found: Contents, numbers: Mapping[int, int]) -> Contents:
+    """Name each group by its structure's new number, and say the number in its attributes.
+
+    Structures without a number go, and so does the flat form, which can't hold those of others.
+    """
+    held = form(found)
+    tops = {
+        path_of(key): numbers[number]
+        for key, number in zip(held.key, held.number.tolist(), strict=True)
+        if key and number in numbers
+    }
+
+    def moved(path: str) -> str | None:
+        top, slash, rest = path.partition("/")
+        if top in tops:
+            return f"{path_of(str(tops[top]))}{slash}{rest}"
+        stays = parse(GROUP, top) is None and path not in (FLAT, "logits")
+        return path if stays else None
+
+    def said(path: str, attrs: tuple[Attr, ...]) -> tuple[Attr, ...]:
+        number = tops.get(path)
+        return tuple(
+            replace(attr, value=number)
+            if number is not None and attr.name == "structure_index" and attr.value != number
+            else attr
+            for attr in attrs
+        )
+
+    part = found.only([i for i, path in enumerate(found.paths) if moved(path) is not None])
+    return replace(
+        part,
+        paths=tuple(str(moved(path)) for path in part.paths),
+        mean_nbytes={to: n for path, n in found.mean_nbytes.items() if (to := moved(path))},
+        groups={
+            to: group for path, group in found.groups.items() if (to := moved(path)) is not None
+        },
+        attrs={
+            to: said(path, attrs)
+            for path, attrs in found.attrs.items()
+            if (to := moved(path)) is not None
+        },
+        links={to: link for path, link in found.links.items() if (to := moved(path))},
+    )
 
 
 def join(parts: Sequence[Labels]) -> Sequence[Labels]:

@@ -6,10 +6,7 @@ few texts that are measured.
 
 from __future__ import annotations
 
-import io
-import mmap
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -30,11 +27,15 @@ from h5dask.storage.inspection import (
     mean_nbytes,
     read_attr,
 )
+from h5dask.storage.read import Place
+from h5dask.storage.remote import mapped
 
 MAX_OBJECTS = 4_000_000
 """Groups and datasets of one file; more is refused."""
 MAX_DEPTH = 64
 """Levels of groups; more is refused."""
+_DAMAGED = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
+"""What HDF5, h5py and numpy raise over metadata that can't be."""
 
 
 @dataclass(slots=True)
@@ -108,15 +109,16 @@ def describe(
     """
     walk = _Walk(subject, tuple(families), -1)
     try:
-        with h5py.File(file, "r", locking=False) as opened, _mapped(file) as view:
+        with h5py.File(file, "r", locking=False) as opened, mapped(file) as view:
             if opened.id.get_create_plist().get_sizes() == (8, 8):
                 walk.heap_base = opened.id.get_create_plist().get_userblock()
                 walk.heaps = soundness.Heaps(view, walk.heap_base) if view is not None else None
             walk.view = view
             _walk(opened.id, walk)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        if isinstance(error, (Refused, CorruptInput)):
-            raise
+        offsets = np.array(walk.offsets, np.int64)
+    except (Refused, CorruptInput):
+        raise
+    except _DAMAGED as error:
         raise CorruptInput(_unreadable(subject, walk.at, error)) from None
     contents = Contents(
         subject=subject,
@@ -131,26 +133,7 @@ def describe(
         attrs=SharedAttrs(walk.attrs, walk.numbers) if walk.numbers else walk.attrs,
         links=walk.links,
     )
-    offsets = np.array(walk.offsets, np.int64)
     return contents, FileIndex(offsets, walk.chunked, walk.inline, walk.heap_base)
-
-
-@contextmanager
-def _mapped(file: str | BinaryIO) -> Iterator[memoryview | None]:
-    """Give the file's bytes where the operating system can map them."""
-    if isinstance(file, io.BytesIO):
-        with file.getbuffer() as view:
-            yield view
-        return
-    if not isinstance(file, str):
-        yield None
-        return
-    with (
-        open(file, "rb") as opened,
-        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-        memoryview(mapped) as view,
-    ):
-        yield view
 
 
 def _unreadable(subject: str, path: str, error: Exception) -> str:
@@ -247,7 +230,7 @@ def _keep_attrs(path: str, loc: Any, walk: _Walk, order: int) -> None:
         try:
             refers = h5py.check_ref_dtype(attr.dtype) is not None
             if not refers:
-                found.append(read_attr(name.decode(), attr))
+                found.append(read_attr(name.decode(), attr, loc, walk.heaps))
                 continue
         except TypeError:
             refers = False
@@ -295,7 +278,7 @@ def _describe_member(path: str, group: Any, family: Family, walk: _Walk) -> None
     walk.complete = False
     walk.groups[path] = _PLAIN_GROUP
     kept = [
-        read_attr(name, h5a.open(group, name.encode()))
+        read_attr(name, h5a.open(group, name.encode()), group, walk.heaps)
         for name in family.attrs
         if h5a.exists(group, name.encode())
     ]
@@ -343,5 +326,6 @@ def _describe_dataset(path: str, dataset: Any, walk: _Walk) -> None:
     if inline is not None:
         walk.inline[position] = inline
     if (form.dtype == "str" or form.is_ragged_bytes) and 0 not in shape:
-        walk.mean_nbytes[path] = mean_nbytes(dataset, shape)
+        place = Place(path=path, shape=shape, form=form, offset=offset, index=chunked)
+        walk.mean_nbytes[path] = mean_nbytes(walk.view, place)
     _keep_attrs(path, dataset, walk, form.attr_order)

@@ -82,19 +82,42 @@ def read_values(file: Ranges, place: Place, box: tuple[slice, ...], out: NDArray
         return
     flat = np.ascontiguousarray(part).reshape(-1)
     as_text = place.form.dtype == "str"
-    values = heap.resolve(file, place.path, place.heap_base, flat, as_text)
+    try:
+        values = heap.resolve(file, place.path, place.heap_base, flat, as_text)
+    except CorruptInput as error:
+        url, _, rest = str(error).partition(": ")
+        if place.path in str(error):
+            raise
+        raise CorruptInput(f"{url}: /{place.path}, in the heap of its values: {rest}") from None
+    if as_text:
+        values = _without_surrogates(values)
     out[...] = values.reshape(out.shape)
 
 
+def _without_surrogates(values: NDArray[Any]) -> NDArray[Any]:
+    """Return text that isn't UTF-8 as bytes: pandas, and so xarray, fails on lone surrogates."""
+    for i, text in enumerate(values.tolist()):
+        if not text.isascii():
+            values[i] = _as_str(text.encode("utf-8", "surrogateescape"))
+    return values
+
+
+def _as_str(raw: bytes) -> str | bytes:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
 def decoded(values: NDArray[Any], dtype: np.dtype[Any], padding: int = 1) -> NDArray[Any]:
-    """Return text as str, undecodable bytes as surrogates; other values as they are."""
+    """Return text as str, bytes that aren't UTF-8 as they are; other values as they are."""
     if dtype.kind != "O" or values.dtype.kind not in "SO":
         return values
     out = np.empty(values.size, object)
     for i, value in enumerate(values.reshape(-1).tolist()):
         raw = value.split(b"\0")[0] if padding == 0 and isinstance(value, bytes) else value
         raw = raw.rstrip(b" ") if padding == 2 and isinstance(raw, bytes) else raw
-        out[i] = raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else raw
+        out[i] = _as_str(raw) if isinstance(raw, bytes) else raw
     return out.reshape(values.shape)
 
 

@@ -34,6 +34,7 @@ INT64 = bytes.fromhex("0300100800000800000000004000")
 """HDF5's own encoding of a little-endian whole number of 8 bytes."""
 _INT64 = INT64[2:]
 _MOST_MESSAGES = 64
+_MOST_NODES = 8
 
 
 class _Unlike(Exception):
@@ -125,6 +126,8 @@ def _members(
         raise _Unlike
     tree, heap = _PAIR.unpack_from(view, tables[0])
     signature, kind, level, n, left, right = _TREE.unpack_from(view, base + tree)
+    if n > _MOST_NODES:
+        raise _Unlike
     if (signature, kind, level) != (b"TREE", 0, 0) or (left, right) != (_UNDEFINED,) * 2:
         raise _Unlike
     mark, version, nbytes, _, names = _HEAP.unpack_from(view, base + heap)
@@ -135,7 +138,7 @@ def _members(
     for child in range(n):
         (node,) = struct.unpack_from("<Q", view, base + tree + 24 + 8 + child * 16)
         signature, version, entries = _NODE.unpack_from(view, base + node)
-        if (signature, version) != (b"SNOD", 1):
+        if (signature, version) != (b"SNOD", 1) or entries > _MOST_MESSAGES:
             raise _Unlike
         for entry in range(entries):
             at = base + node + 8 + entry * 40

@@ -6,28 +6,34 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import h5py
 import numpy as np
-from h5py import h5d, h5s, h5t
+from h5py import h5d, h5o, h5s, h5t
 
 from h5dask.chunkindex import CHUNKED, INLINE, LIBRARY, NOTHING, ChunkIndex, Filter
 from h5dask.contents import AS_SHAPE, UNLIMITED, ArrayForm, Attr, readable_dtype
-from h5dask.errors import Refused
+from h5dask.errors import CorruptInput, Refused
 from h5dask.storage import codec
+from h5dask.storage.read import DESCRIPTOR, Place, read_box
+from h5dask.storage.remote import truncated
+from h5dask.storage.soundness import Heaps, refuse_unknown
 
 MAX_CHUNKS = 20_000_000
 """Allocated chunks of one dataset; more is refused."""
 
 
 _MEASURED_ROWS = 32
+_ASSUMED_NBYTES = 64.0
 
 
 _STORAGE = {h5d.COMPACT: "compact", h5d.CONTIGUOUS: "contiguous", h5d.CHUNKED: "chunked"}
 
 
-def read_attr(name: str, attr: Any) -> Attr:
-    """Return an open attribute with its value and on-disk type."""
+def read_attr(name: str, attr: Any, loc: Any, heaps: Heaps | None = None) -> Attr:
+    """Return an open attribute of an object with its value and on-disk type."""
     kind = attr.get_type()
+    refuse_unknown(kind)
+    if heaps is not None and attr.dtype.hasobject:
+        heaps.refuse_endless(h5o.get_info(loc).addr)
     if attr.get_space().get_simple_extent_type() == h5s.NULL:
         return Attr(name=name, value=None, type=kind.encode(), shape=None)
     values = np.empty(attr.shape, attr.dtype)
@@ -64,6 +70,7 @@ def dtype_name(kind: Any) -> str:
 def form_and_shape(dataset: Any) -> tuple[ArrayForm, tuple[int, ...]]:
     """Return how an open dataset is stored, and its shape."""
     space, kind, created = dataset.get_space(), dataset.get_type(), dataset.get_create_plist()
+    refuse_unknown(kind)
     null = space.get_simple_extent_type() == h5s.NULL
     shape = () if null else space.get_simple_extent_dims()
     limits = () if null else space.get_simple_extent_dims(True)
@@ -172,11 +179,37 @@ def _chunks(
     )
 
 
-def mean_nbytes(dataset: Any, shape: tuple[int, ...]) -> float:
-    """Return the mean bytes of the first and last few variable-length values."""
-    if len(shape) != 1:
-        return 64.0
-    whole = h5py.Dataset(dataset)
-    half = _MEASURED_ROWS // 2
-    values = list(whole[:half]) + list(whole[max(shape[0] - half, half) :])
-    return sum(len(v) if isinstance(v, (bytes, str)) else v.nbytes for v in values) / len(values)
+def mean_nbytes(view: memoryview | None, place: Place) -> float:
+    """Return the mean length of the first and last few values of variable length.
+
+    Only their descriptors are read. A damaged file has lengths that can't be, and is told of when
+    its values are read.
+    """
+    if place.offset == NOTHING:
+        return 0.0
+    if view is None or place.offset == LIBRARY or len(place.shape) != 1:
+        return _ASSUMED_NBYTES
+    n, half = place.shape[0], _MEASURED_ROWS // 2
+    first, last = slice(0, min(half, n)), slice(max(n - half, min(half, n)), n)
+    lengths: list[int] = []
+    try:
+        for rows in (first, last):
+            values = np.empty(rows.stop - rows.start, DESCRIPTOR)
+            read_box(_Viewed(view), place, (rows,), values)
+            lengths += values["length"].tolist()
+    except (CorruptInput, Refused):
+        return _ASSUMED_NBYTES
+    return min(sum(lengths) / len(lengths), float(len(view)))
+
+
+class _Viewed:
+    """A file that is mapped or in memory, as a source of bytes."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+
+    def read_into(self, offset: int, into: memoryview) -> None:
+        part = self._view[offset : offset + into.nbytes]
+        if offset < 0 or len(part) < into.nbytes:
+            raise truncated("the file", offset, into.nbytes, len(part))
+        into[:] = part

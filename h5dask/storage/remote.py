@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import io
+import mmap
 import os
 import stat
 import tempfile
@@ -128,7 +129,15 @@ class _LocalFile:
     def read_into(self, offset: int, into: memoryview) -> None:
         done, wanted = 0, into.nbytes
         while done < wanted:
-            n = os.preadv(self.number, [into[done:] if done else into], offset + done)
+            try:
+                n = os.preadv(self.number, [into[done:] if done else into], offset + done)
+            except OverflowError:
+                n = 0  # an offset that no file has
+            except OSError as error:
+                raise StoreUnavailable(
+                    f"{self.url}: {wanted:,} bytes at offset {offset:,} can't be read "
+                    f"({error.strerror}); check the disk or network it is on"
+                ) from None
             if n == 0:
                 raise truncated(self.url, offset, wanted, done)
             done += n
@@ -158,6 +167,24 @@ class _Object:
         if len(part) != into.nbytes:
             raise truncated(self.url, offset, into.nbytes, len(part))
         into[:] = part
+
+
+@contextmanager
+def mapped(file: str | BinaryIO) -> Iterator[memoryview | None]:
+    """Give all bytes of a file that is in memory, or that the operating system can map."""
+    if isinstance(file, io.BytesIO):
+        with file.getbuffer() as view:
+            yield view
+        return
+    if not isinstance(file, str):
+        yield None
+        return
+    with (
+        open(file, "rb") as opened,
+        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as view,
+    ):
+        yield view
 
 
 def truncated(url: str, offset: int, wanted: int, got: int) -> CorruptInput:

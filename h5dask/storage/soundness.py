@@ -156,7 +156,7 @@ def _n_values(view: memoryview, place: int) -> int:
 
 def _messages(view: memoryview, base: int, at: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield kind, flags, place and end of each message of an object header."""
-    if view[at : at + 5] == b"OHDR\x02":
+    if bytes(view[at : at + 5]) == b"OHDR\x02":
         flags, width = view[at + 5], 1 << (view[at + 5] & 3)
         place = at + 6 + (16 if flags & 32 else 0) + (4 if flags & 16 else 0)
         nbytes = int.from_bytes(view[place : place + width], "little")

@@ -26,14 +26,19 @@ Blocks = tuple[tuple[int, ...], ...]
 
 def reading(values: da.Array) -> Callable[[], NDArray[Any]]:
     """Return a run that reads every block whole and keeps one element of each."""
-    lengths = tuple((1,) * n for n in values.numblocks)
-    kept = values.map_blocks(_first, chunks=lengths, dtype=values.dtype, meta=values._meta)
+    kept = kept_of(values)
 
     def run() -> NDArray[Any]:
         with dask.config.set(scheduler="threads", num_workers=N_THREADS):
             return np.asarray(kept.compute())
 
     return run
+
+
+def kept_of(values: da.Array) -> da.Array:
+    """Return one element of each block, lazily."""
+    lengths = tuple((1,) * n for n in values.numblocks)
+    return values.map_blocks(_first, chunks=lengths, dtype=values.dtype, meta=values._meta)
 
 
 def _first(block: NDArray[Any]) -> NDArray[Any]:

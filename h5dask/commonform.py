@@ -1,0 +1,83 @@
+"""The one form that files end to end have together: whose groups go by which numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from h5dask import layouts
+from h5dask.contents import Contents
+from h5dask.grouping import arrange
+from h5dask.layout import Layout
+
+
+def new_numbers(
+    layout: Layout, labels: Sequence[Mapping[str, Any]], distinct: Sequence[Mapping[str, Any]]
+) -> list[dict[int, int]]:
+    """Return the new number of each part's groups by the old one, {} where none are numbered."""
+    if layout.renumber is None:
+        return [{} for _ in labels]
+    pairs = (
+        (before[layout.numbered], after[layout.numbered])
+        for before, after in zip(labels, distinct, strict=True)
+    )
+    return [dict(zip(old.tolist(), new.tolist(), strict=True)) for old, new in pairs]
+
+
+def joined_contents(files: Sequence[Contents], numbers: Sequence[Mapping[int, int]]) -> Contents:
+    """Return one form for files end to end: the first's, and what only later ones have of it.
+
+    What the layout doesn't know is the first file's: nobody can say how that lies end to end.
+
+    Parameters
+    ----------
+    files : sequence of Contents
+        In order.
+    numbers : sequence of mapping
+        New numbers of each file's groups by old ones, as `new_numbers` gives them.
+    """
+    layout = layouts.get(files[0].layout)
+    forms = [_renumbered(layout, one, new) for one, new in zip(files, numbers, strict=True)]
+    return forms[0].joined([_declared(layout, other) for other in forms[1:]])
+
+
+def _renumbered(layout: Layout, contents: Contents, numbers: Mapping[int, int]) -> Contents:
+    """Return contents whose groups have new numbers, and remember these for each of its files."""
+    if layout.renumber is None:
+        return contents
+    if not contents.others:
+        return replace(layout.renumber(contents, numbers), numbers=numbers)
+    own, *others = (
+        {old: numbers[new] for old, new in known.items() if new in numbers}
+        for known in (contents.numbers, *(known for _, _, known in contents.others))
+    )
+    files = ((subject, mark) for subject, mark, _ in contents.others)
+    return replace(
+        layout.renumber(contents, numbers),
+        numbers=own,
+        others=tuple((*file, known) for file, known in zip(files, others, strict=True)),
+    )
+
+
+def _declared(layout: Layout, contents: Contents) -> Contents:
+    """Return contents without what the layout doesn't know, and without text of no rows."""
+    groups = arrange(layout, contents).groups
+    with_rows = set()
+    for counts in groups.counts.values():
+        with_rows |= {groups.keys[i][:1] for i in np.flatnonzero(counts).tolist()}
+    kept = []
+    for i, path in enumerate(contents.paths):
+        match = layout.spec_of(path)
+        if match is None:
+            continue
+        spec, _, keys = match
+        shared = layout.keep_empty and spec.ragged and spec.group_keys != layout.group_keys
+        if not shared or tuple(keys[key] for key in spec.group_keys) in with_rows:
+            kept.append(i)
+    known = contents.only(kept)
+    above = {"/".join(path.split("/")[:n]) for path in known for n in range(path.count("/") + 1)}
+    forms = {path: form for path, form in contents.groups.items() if path in above}
+    return replace(known, groups=forms)

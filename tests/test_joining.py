@@ -1,0 +1,333 @@
+"""Files end to end: rows in order, labels that stay distinct, one form, and what is refused."""
+
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+import h5dask
+from h5dask import layouts
+from h5dask.errors import LayoutError
+from h5dask.testing import example, example_file
+from tests.files import LAYOUTS
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*left out of the joined Dataset:UserWarning")
+JOINABLE = [name for name in layouts.names() if layouts.get(name).along]
+
+
+def same(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
+    assert found.dtype == expected.dtype
+    if found.dtype == object:
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    else:
+        assert np.array_equal(found, expected, equal_nan=found.dtype.kind == "f")
+
+
+def files(folder: Path, layout: str, *names: str) -> list[str]:
+    """Write variants of a layout, each under its own name."""
+    paths = []
+    for i, name in enumerate(names):
+        path = folder / f"{i}_{name}.h5"
+        LAYOUTS[layout].VARIANTS[name].write(path)
+        paths.append(str(path))
+    return paths
+
+
+def written(ds: xr.Dataset, path: Path) -> xr.Dataset:
+    """Write a Dataset and open the file, which must be in order."""
+    h5dask.write_dataset(ds, path, overwrite=True)
+    assert h5dask.validate(path) == ()
+    return h5dask.open_dataset(path)
+
+
+ALIKE = [
+    *(("activations", *pair) for pair in combinations(("prefilled_zero_rows", "tree_form"), 2)),
+    ("activations", "tree_form", "prefilled_zero_rows"),
+    ("activations", "tree_form", "tree_form"),
+    ("activations", "big_endian", "gzip_shuffle"),
+    ("activations", "unequal_samples", "twenty_scenarios", "one_row"),
+    ("proteins", "first_generation", "first_generation"),
+    ("proteins", "first_generation", "newer_grid"),
+    ("proteins", "no_logits", "no_logits"),
+    ("proteins", "newer_grid", "newer_grid"),
+    ("proteins", "first_generation", "big_endian", "gzip_shuffle"),
+    ("proteins", "many_structures", "flat", "averaged_rank_three"),
+    ("proteins", "averaged_rank_three", "first_generation", "averaged_rank_three"),
+    ("proteins", "averaged_rank_two", "averaged_rank_two"),
+    ("proteins", "flat", "flat"),
+    ("proteins", "flat", "first_generation"),
+    ("proteins", "numbers_with_gaps", "index_disagrees", "no_logits"),
+    ("episodes", "document", "gzip", "float64"),
+    ("episodes", "thumbnails", "thumbnails"),
+]
+
+
+@pytest.mark.parametrize("case", ALIKE, ids="-".join)
+def test_rows_lie_end_to_end(case: tuple[str, ...], tmp_path: Path) -> None:
+    layout, *names = case
+    paths = files(tmp_path, layout, *names)
+    both = h5dask.open_dataset(paths)
+    parts = [h5dask.open_dataset(path) for path in paths]
+    joined = h5dask.concat(parts)
+    comparable = [name for name in joined.data_vars if name != "thumbnails"]
+    xr.testing.assert_identical(both[comparable].compute(), joined[comparable].compute())
+    along = str(layouts.get(layout).along)
+    assert both.sizes[along] == sum(part.sizes[along] for part in parts)
+    for path, part in zip(paths, parts, strict=True):
+        rows = np.flatnonzero(both.source.values == path)
+        assert len(rows) == part.sizes[along]
+    for name in parts[0].data_vars:
+        held = [part[name] for part in parts if name in part]
+        if len(held) == len(parts):
+            same(both[name].values, np.concatenate([values.values for values in held]))
+
+
+@pytest.mark.parametrize("case", ALIKE, ids="-".join)
+def test_what_lies_end_to_end_is_written_and_opens_alike(
+    case: tuple[str, ...], tmp_path: Path
+) -> None:
+    layout, *names = case
+    both = h5dask.open_dataset(files(tmp_path, layout, *names))
+    back = written(both, tmp_path / "both.h5")
+    assert back.sizes == both.sizes
+    assert back.attrs.keys() == both.attrs.keys()
+    labels = [name for name in both.xindexes if both[name].ndim == 1 and name in back.coords]
+    labels = [name for name in labels if name not in ("layer", "aa")]
+    if labels:
+        keys = {tuple(row) for row in zip(*(both[n].values.tolist() for n in labels), strict=True)}
+        assert keys == {
+            tuple(row) for row in zip(*(back[n].values.tolist() for n in labels), strict=True)
+        }
+        first = labels[0]
+        for label in list(dict.fromkeys(both[first].values.tolist())):
+            a, b = both.sel({first: label}), back.sel({first: label})
+            for name in both.data_vars:
+                assert np.array_equal(*(_by_rows(x, name, labels) for x in (a, b)))
+
+
+def _by_rows(part: xr.Dataset, name: Any, labels: list[Any]) -> np.ndarray[Any, Any]:
+    values = part[name]
+    if values.dims[0] not in ("record", "sequence"):
+        return np.nan_to_num(values.values) if values.dtype.kind == "f" else values.values
+    order = np.lexsort([part[label].values.astype(str) for label in labels])
+    return np.asarray(values.isel({values.dims[0]: order}).values.astype(str))
+
+
+def test_a_scenario_goes_on_in_the_next_file(tmp_path: Path) -> None:
+    paths = files(tmp_path, "activations", "tree_form", "tree_form")
+    ds = h5dask.open_dataset(paths)
+    base = ds.sel(scenario="base")
+    assert base.sample.values.tolist() == list(range(10))
+    back = written(ds, tmp_path / "both.h5")
+    assert back.attrs["num_samples"] == 2 * 30
+    assert '"num_samples": 10' in back.attrs["dataset_info"]
+    with h5py.File(tmp_path / "both.h5") as f:
+        assert len(f["scenarios/base/text/prompts"]) == 10
+
+
+def test_structures_that_are_numbered_alike_are_renumbered(tmp_path: Path) -> None:
+    paths = files(tmp_path, "proteins", "newer_grid", "newer_grid")
+    ds = h5dask.open_dataset(paths)
+    assert list(dict.fromkeys(ds.structure.values.tolist())) == list(range(6))
+    assert ds.sel(structure=4).source_structure.values.tolist() == [1] * 24
+    assert set(ds.sel(structure=4).structure_id.values) == {"2ABC_A"}
+    written(ds, tmp_path / "both.h5")
+    with h5py.File(tmp_path / "both.h5") as f, h5py.File(paths[1]) as second:
+        for number in range(3):
+            group, old = f[f"structure_{number + 3}"], second[f"structure_{number}"]
+            attrs = {**old.attrs, "structure_index": number + 3}
+            assert dict(group.attrs) == attrs
+            assert np.array_equal(group["logits"], old["logits"])
+
+
+def test_groups_keep_what_tells_their_axes_apart(tmp_path: Path) -> None:
+    names = ("first_generation", "averaged_rank_three", "averaged_first_generation")
+    ds = h5dask.open_dataset(files(tmp_path, "proteins", *names))
+    written(ds, tmp_path / "both.h5")
+    with h5py.File(tmp_path / "both.h5") as f:
+        assert f["structure_3/sequences"].shape == (4, 3, 11)
+        assert f["structure_3"].attrs["num_temperatures"] == 3
+        assert f["structure_5"].attrs["averaged_encodings"]
+    back = h5dask.open_dataset(tmp_path / "both.h5").sel(structure=3)
+    assert set(back.temperature.values) == {0, 1, 2}
+    assert set(back.noise.values) == {0}
+
+
+def alone(ds: xr.Dataset) -> xr.Dataset:
+    """Load a Dataset without indexes, and without the numbers its structures had before."""
+    ds = ds.drop_indexes(list(ds.xindexes)).compute()
+    return ds.drop_vars("source_structure", errors="ignore")
+
+
+def test_joined_again_and_again(tmp_path: Path) -> None:
+    for layout in JOINABLE:
+        paths = [example_file(layout, seed) for seed in range(3)]
+        parts = [h5dask.open_dataset(path) for path in paths]
+        at_once = h5dask.concat(parts)
+        at_once_alone = alone(at_once)
+        left = h5dask.concat([h5dask.concat(parts[:2]), parts[2]])
+        right = h5dask.concat([parts[0], h5dask.concat(parts[1:])])
+        for nested in (left, right):
+            xr.testing.assert_equal(alone(nested), at_once_alone)
+            one, other = tmp_path / f"{layout}-a.h5", tmp_path / f"{layout}-b.h5"
+            h5dask.write_dataset(nested, one, overwrite=True)
+            h5dask.write_dataset(at_once, other, overwrite=True)
+            xr.testing.assert_equal(*(h5dask.open_dataset(p).compute() for p in (one, other)))
+
+
+@pytest.mark.parametrize("layout", JOINABLE)
+def test_opened_subset_and_hand_made_together(layout: str, tmp_path: Path) -> None:
+    along = str(layouts.get(layout).along)
+    opened, made = h5dask.open_dataset(example_file(layout)), example(layout, 5)
+    label = {"activations": {"scenario": "base"}, "proteins": {"structure": 7}}.get(layout)
+    part = opened.sel(label) if label else opened.isel(episode=slice(1, 4))
+    joined = h5dask.concat([part, made, opened])
+    assert joined.sizes[along] == part.sizes[along] + made.sizes[along] + opened.sizes[along]
+    assert isinstance(next(iter(joined.data_vars.values())).data, da.Array)
+    assert joined.source.values[part.sizes[along]] == "Dataset 1"
+    back = written(joined, tmp_path / "a.h5")
+    assert back.sizes == joined.sizes
+
+
+@pytest.mark.parametrize("layout", JOINABLE)
+def test_one_alone_and_one_twice(layout: str) -> None:
+    ds = h5dask.open_dataset(example_file(layout))
+    assert h5dask.concat([ds]) is ds
+    along = str(layouts.get(layout).along)
+    twice = h5dask.concat([ds, ds])
+    assert twice.sizes[along] == 2 * ds.sizes[along]
+    labels = [n for n in twice.xindexes if twice[n].dims == (along,) and n != "source_structure"]
+    if labels:
+        rows = list(zip(*(twice[n].values.tolist() for n in labels), strict=True))
+        assert len(set(rows)) == len(rows)
+
+
+def test_joining_is_lazy(no_compute: None) -> None:
+    for layout in JOINABLE:
+        ds = h5dask.open_dataset(example_file(layout))
+        h5dask.concat([ds, ds])
+        h5dask.open_dataset([example_file(layout), example_file(layout, 1)])
+
+
+def test_transposed_variables_are_joined_along_their_rows() -> None:
+    one, other = example("episodes"), example("episodes", 1)
+    joined = h5dask.concat([one.transpose("feature", "episode"), other])
+    expected = np.concatenate([one.embeddings, other.embeddings])
+    assert np.array_equal(joined.embeddings.transpose("episode", "feature"), expected)
+
+
+def test_a_pattern_opens_files_by_name(tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        h5dask.write_dataset(example("episodes", ord(name)), tmp_path / f"{name}.h5")
+    (tmp_path / "a.lock").write_text("no input")
+    ds = h5dask.open_dataset(str(tmp_path / "*.h5"))
+    expected = [example("episodes", ord(name)).embeddings.values for name in "abc"]
+    assert np.array_equal(ds.embeddings, np.concatenate(expected))
+    assert list(dict.fromkeys(ds.source.values)) == [f"{tmp_path}/{n}.h5" for n in "abc"]
+
+
+def test_what_the_layout_does_not_know_stays_with_the_first(tmp_path: Path) -> None:
+    paths = files(tmp_path, "episodes", "document", "unknown_members")
+    with pytest.warns(UserWarning, match=r"unknown_members\.h5: left out of the joined Dataset: "):
+        ds = h5dask.open_dataset(paths)
+    h5dask.write_dataset(ds, tmp_path / "a.h5")
+    with pytest.warns(UserWarning, match="left out"):
+        ds = h5dask.open_dataset(paths[:1] + paths)
+    with h5py.File(tmp_path / "a.h5") as f:
+        assert set(f) == {"embeddings", "episode_ids", "metadata"}
+    h5dask.write_dataset(h5dask.open_dataset(paths[1:] + paths[:1]), tmp_path / "b.h5")
+    with h5py.File(tmp_path / "b.h5") as f, h5py.File(paths[1]) as first:
+        assert set(f) == set(first)
+
+
+def test_text_without_rows_of_a_later_file_is_not_asked_of_the_first(tmp_path: Path) -> None:
+    ds = example("activations")
+    h5dask.write_dataset(ds, tmp_path / "a.h5")
+    for scenario in ("base", "matching_few_shot_prefilled"):
+        part = h5dask.open_dataset(tmp_path / "a.h5").sel(scenario=scenario)
+        h5dask.write_dataset(part, tmp_path / f"{scenario}.h5")
+    part = ds.sel(scenario="base")
+    joined = h5dask.concat([part, h5dask.open_dataset(tmp_path / "base.h5")])
+    assert written(joined, tmp_path / "b.h5").sizes["record"] == 6
+    halves = [h5dask.open_dataset(tmp_path / f"{n}.h5") for n in dict.fromkeys(ds.scenario.values)]
+    back = written(h5dask.concat(halves), tmp_path / "c.h5")
+    assert back.sizes["record"] == ds.sizes["record"]
+
+
+def attrs(**changed: Any) -> Callable[[xr.Dataset], xr.Dataset]:
+    return lambda ds: ds.assign_attrs(changed)
+
+
+DIFFERENT: dict[str, tuple[str, Callable[[xr.Dataset], xr.Dataset], str]] = {
+    "attribute": ("activations", attrs(model_name="b"), "attribute model_name differs between"),
+    "two attributes": (
+        "activations",
+        attrs(model_name="b", dataset_type="c"),
+        r"(?s)model_name differs.*dataset_type differs|dataset_type differs.*model_name differs",
+    ),
+    "settings": (
+        "activations",
+        attrs(scenarios='{"base": {"matching": false}}'),
+        r"attribute scenarios\['base'\] differs",
+    ),
+    "layers": ("activations", lambda ds: ds.isel(layer=[0]), "layer is 3, 13 in .* and 3 in"),
+    "other layers": (
+        "activations",
+        lambda ds: ds.assign_coords(layer=[3, 14]),
+        "layer is 3, 13 in .* and 3, 14 in",
+    ),
+    "width": ("activations", lambda ds: ds.isel(vocab=slice(9)), "vocab is 40 in .* and 9 in"),
+    "variable": ("activations", lambda ds: ds.drop_vars("logits"), "logits is in .* and not in"),
+    "field": (
+        "episodes",
+        lambda ds: ds.drop_vars("metadata_task"),
+        r"metadata_task is in \S+ and not in \S+; leave it out \(drop_variables\)",
+    ),
+    "dimension": (
+        "episodes",
+        lambda ds: ds.isel(feature=slice(3)),
+        r"feature is 8 in \S+ and 3 in \S+; files that lie end to end must share it",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_what_differs_is_named(name: str, tmp_path: Path) -> None:
+    layout, change, text = DIFFERENT[name]
+    one, other = (h5dask.open_dataset(example_file(layout, seed)) for seed in (0, 1))
+    other = change(other)
+    with pytest.raises(LayoutError, match=text):
+        h5dask.concat([one, other])
+    if name != "variable":  # an array that the layout needs is always written
+        h5dask.write_dataset(other, tmp_path / "other.h5")
+        with pytest.raises(LayoutError, match=text):
+            h5dask.open_dataset([example_file(layout), tmp_path / "other.h5"])
+
+
+def test_what_may_differ() -> None:
+    one = example("activations")
+    other = one.assign_attrs(creation_date="2026", num_samples=99)
+    assert h5dask.concat([one, other]).attrs["creation_date"] == one.attrs["creation_date"]
+    apart = one.assign_attrs(scenarios='{"other": {}}')
+    assert '"other": {}' in h5dask.concat([one, apart]).attrs["scenarios"]
+
+
+def test_what_lies_apart_says_why(tmp_path: Path) -> None:
+    path = example_file("ann")
+    with pytest.raises(LayoutError, match="several ann files can't open as one: neighbors are"):
+        h5dask.open_dataset([path, path])
+    with pytest.raises(LayoutError, match="ann can't lie end to end: neighbors are the nearest"):
+        h5dask.concat([example("ann"), example("ann")])
+    with pytest.raises(LayoutError, match="give at least one"):
+        h5dask.concat([])
+    mixed = [example("episodes"), example("proteins")]
+    with pytest.raises(LayoutError, match="Datasets of episodes and proteins; only Datasets of"):
+        h5dask.concat(mixed)
+    with pytest.raises(LayoutError, match=r"has the layout proteins, .* has episodes; only files"):
+        h5dask.open_dataset([example_file("episodes"), example_file("proteins")])
