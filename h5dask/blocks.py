@@ -31,15 +31,15 @@ class Rows:
     """Rows of a stored chunk of the widest variable; 1 where it is contiguous."""
 
 
-def cut(rows: Rows, block_size: int) -> tuple[int, ...]:
+def cut(rows: Rows, block_size: int, most: int = MOST_BLOCKS) -> tuple[int, ...]:
     """Return block lengths along a dim of rows.
 
     Blocks end where datasets end where those are smaller than a block, else at borders of stored
-    chunks.
+    chunks. Of rows in one piece there are at most about `most` blocks.
     """
     if rows.size == 0:
         return (0,)
-    wanted = max(1, int(block_size / max(rows.nbytes, 1)), -(-rows.size // MOST_BLOCKS))
+    wanted = max(1, int(block_size / max(rows.nbytes, 1)), -(-rows.size // most))
     step = wanted
     if rows.chunk > 1:
         step = wanted // rows.chunk * rows.chunk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
@@ -13,15 +14,24 @@ from dask.base import compute
 from dask.delayed import delayed
 
 from h5dask import check
+from h5dask.errors import Refused
 from h5dask.layout import Layout
 from h5dask.problem import Problem
 
 Places = Callable[[str], check.Place]
 _FAN_IN = 16
+_SPARSE_NBYTES = 2**30
+"""Bytes of values that a file of any size may declare and not store ..."""
+_MOST_EXPANSION = 2**14
+"""... beside so many for each byte it has, which no compression of real values reaches."""
 
 
 def value_problems(
-    layout: Layout, ds: xr.Dataset, subject: str, places: Places | None = None
+    layout: Layout,
+    ds: xr.Dataset,
+    subject: str,
+    places: Places | None = None,
+    nbytes: int | None = None,
 ) -> tuple[Problem, ...]:
     """Return what the layout's checks find in the values, each value read once.
 
@@ -35,7 +45,16 @@ def value_problems(
         The file, for messages.
     places : callable, optional
         Variable's name -> where its rows lie in the file, so that findings name its datasets.
+    nbytes : int, optional
+        Size of the file, which bounds what its values may take.
+
+    Raises
+    ------
+    Refused
+        The file declares values out of all proportion to its size.
     """
+    if nbytes is not None:
+        _refuse_boundless(ds, subject, nbytes)
     setting = check.Setting(sizes={str(d): n for d, n in ds.sizes.items()}, attrs=dict(ds.attrs))
     names, merged = [], []
     for name, variable in ds.variables.items():
@@ -49,6 +68,19 @@ def value_problems(
     for relation in layout.relations:
         found += relation(ds, subject)
     return tuple(found)
+
+
+def _refuse_boundless(ds: xr.Dataset, subject: str, nbytes: int) -> None:
+    """Raise where a small file declares so many values that reading them would never end."""
+    most = _SPARSE_NBYTES + _MOST_EXPANSION * nbytes
+    for name, variable in ds.variables.items():
+        declared = math.prod(variable.shape) * max(variable.dtype.itemsize, 16)
+        if declared > most:
+            raise Refused(
+                f"{subject}: {name} of shape {variable.shape!r} takes {declared:,} bytes, the "
+                f"file has {nbytes:,}; its values aren't all read: validate it without values, "
+                "or read a part of it"
+            )
 
 
 def _findings(layout: Layout, name: str, variable: xr.Variable, setting: check.Setting) -> Any:

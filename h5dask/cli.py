@@ -2,130 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import signal
 import sys
-import traceback
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from h5dask import __version__
-
-FINE, FOUND, FAILED = 0, 1, 2
-INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143
-"""Exit codes; the last three are those that a shell reports for SIGINT, SIGPIPE and SIGTERM."""
-
-TRACEBACK = "H5DASK_TRACEBACK"
-"""Environment variable that, set to 1, adds Python's traceback to an error's line."""
-
-
-class Verbs(click.Group):
-    """Commands that return an exit code, and whose errors are told in a clear line on stderr."""
-
-    def main(  # type: ignore[override] # it never returns, whatever the mode
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
-    ) -> NoReturn:
-        """Run one command and leave with its exit code."""
-        extra["standalone_mode"] = False
-        with _plain_warnings(), _clean_end():
-            code = _exit_code(partial(super().main, args, prog_name or "h5dask", **extra))
-        _let_go(sys.stdout)
-        sys.exit(code)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb; click itself would take a closed pipe for a failure."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            return PIPE_CLOSED
-
-
-def _exit_code(run: Callable[[], int | None]) -> int:
-    """Run and return the exit code; whatever goes wrong is told here, and nowhere else."""
-    try:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")
-        code = run() or FINE
-        sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
-    except (KeyboardInterrupt, click.Abort):
-        _tell("Interrupted")
-        return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return FAILED
-    except BrokenPipeError:
-        return PIPE_CLOSED
-    except Exception as error:  # noqa: BLE001 - a person at a terminal gets a line, not a traceback
-        _tell_error(error)
-        return FAILED
-    return code
-
-
-def _tell(text: str) -> None:
-    with suppress(OSError):
-        click.echo(text, err=True)
-
-
-def _tell_error(error: Exception) -> None:
-    """Tell an error raised on purpose by its own text, any other by its type and a way out."""
-    from h5dask.errors import H5daskError
-
-    wanted = os.environ.get(TRACEBACK, "") not in ("", "0")
-    if wanted:
-        _tell("".join(traceback.format_exception(error)).rstrip())
-    if isinstance(error, H5daskError):
-        _tell(f"Error: {error}")
-        return
-    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-    _tell(f"Error: {text}" if wanted else f"Error: {text}; {TRACEBACK}=1 shows where")
-
-
-def _let_go(stream: Any) -> None:
-    """Flush a stream, or send nowhere what it can't take: Python's own flush at exit is loud."""
-    try:
-        stream.flush()
-    except OSError:
-        with suppress(OSError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Tell warnings as lines on stderr, without the place in the source."""
-
-    def show(message: Warning | str, *where: Any, **more: Any) -> None:
-        _tell(f"Warning: {message}")
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
-
-
-@contextmanager
-def _clean_end() -> Iterator[None]:
-    """Let SIGTERM unwind as Ctrl-C does, so that temporary files and workers go."""
-
-    def leave(*_: Any) -> None:
-        sys.exit(TERMINATED)
-
-    try:
-        before = signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # not in the main thread: whoever runs us there ends us in their own way
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+from h5dask.verbs import FAILED, FINE, FOUND, Verbs, tell
 
 
 class LayoutName(click.ParamType[str]):
@@ -217,12 +101,12 @@ def validate(
     for verdict in judge(files, layout=layout, values=values, notes=notes):
         verdicts.append(verdict)
         if verdict.error:
-            _tell(f"Error: {verdict.error}")
+            tell(f"Error: {verdict.error}")
         for line in () if as_json else verdict.lines():
             click.echo(line)
     if as_json:
         _print_json({"files": [verdict.as_json() for verdict in verdicts]})
-    _tell(summary(verdicts, values=values))
+    tell(summary(verdicts, values=values))
     if any(verdict.error for verdict in verdicts):
         return FAILED
     return FOUND if any(verdict.problems for verdict in verdicts) else FINE
@@ -253,7 +137,7 @@ def demo(scale: int, workers: int | None, keep: str | None, as_json: bool) -> in
     """
     from h5dask.demo import run, table
 
-    stages = run(scale=scale, n_workers=workers, keep=keep, say=_tell)
+    stages = run(scale=scale, n_workers=workers, keep=keep, say=tell)
     if as_json:
         _print_json({"files": [stage.as_json() for stage in stages]})
     else:

@@ -19,7 +19,7 @@ from h5dask.forming import stored_form
 from h5dask.grouping import arrange
 from h5dask.groups import Groups
 from h5dask.layout import ArraySpec, Layout
-from h5dask.pattern import fill, parse, placeholders
+from h5dask.pattern import fill, kinds, parse, placeholders
 from h5dask.storage.forms import stored_chunks, takes_bytes
 from h5dask.storage.planned import PlannedArray
 
@@ -93,6 +93,7 @@ class Draft:
             if dim not in self.ds.coords:
                 raise LayoutError(f"{name} has no labels along {dim}; add ds.assign_coords({dim}=)")
             lanes = [(str(label),) for label in self.ds[dim].values]
+            _refuse_labels(spec, dim, [label for (label,) in lanes])
             self.lanes[name] = lanes
         trailing = tuple(
             n
@@ -272,6 +273,20 @@ class Draft:
                 mean = self.form.mean_nbytes.get(array.path, 16.0) if self.form else 16.0
                 total += int(math.prod(array.shape) * (16 + mean))
         return total
+
+
+def _refuse_labels(spec: ArraySpec, dim: str, labels: list[str]) -> None:
+    """Refuse labels that no path can have, or that two datasets would share."""
+    kind = kinds(spec.paths)[dim]
+    pattern = f"{{{dim}:{kind}}}" if kind else f"{{{dim}}}"
+    unfit = [label for label in labels if parse(pattern, label) is None]
+    twice = [label for label, n in Counter(labels).items() if n > 1]
+    if unfit or twice:
+        wanted = "whole numbers from 0" if kind == "d" else "names"
+        raise LayoutError(
+            f"{spec.name} has the labels {', '.join(labels)} along {dim}; expected {wanted}, each "
+            f"once; set them with ds.assign_coords({dim}=)"
+        )
 
 
 def _above(path: str, groups: set[str]) -> list[str]:

@@ -23,12 +23,12 @@ def gzip_level(compression: Compression) -> int | None:
     """Return the gzip level asked for: None keeps the form's filters, -1 removes them."""
     if compression is None:
         return None
-    name, level = compression if isinstance(compression, tuple) else ("gzip", compression)
-    if isinstance(level, str):
-        name, level = level, 4
-    if name == "none":
+    if compression == "none":
         return -1
-    if name != "gzip" or not 0 <= level <= 9:
+    name, level = "gzip", 4 if compression == "gzip" else compression
+    if isinstance(compression, tuple) and len(compression) == 2:
+        name, level = compression
+    if name != "gzip" or not isinstance(level, int) or not 0 <= level <= 9:
         raise LayoutError(
             f"compression is {compression!r}; expected 'gzip', a level from 0 to 9, "
             "('gzip', level) or 'none'"

@@ -83,6 +83,16 @@ def plan_file(
     return FilePlan(plan=plan, transfers=tuple(draft.transfers), sizes=sizes, nbytes=draft.nbytes())
 
 
+def in_order(layout: Layout, ds: xr.Dataset) -> xr.Dataset:
+    """Return the Dataset with each variable's dims in the order in which they are stored."""
+    turned = {
+        name: ds[name].transpose(*spec.dims)
+        for name, spec in matched(layout, ds)
+        if ds[name].dims != spec.dims and set(ds[name].dims) == set(spec.dims)
+    }
+    return ds.assign(turned) if turned else ds
+
+
 def _refuse_unfit(layout: Layout, ds: xr.Dataset, form: Contents | None) -> None:
     """Raise once with everything that keeps the Dataset from being written as the layout."""
     said = []
@@ -92,6 +102,8 @@ def _refuse_unfit(layout: Layout, ds: xr.Dataset, form: Contents | None) -> None
             said.append(f"{name} has dims {ds[name].dims!r}, expected {spec.dims!r}")
         elif spec.is_numeric and ds[name].dtype.kind not in "iufb":
             said.append(f"{name} has dtype {ds[name].dtype!s}, expected {' or '.join(spec.dtypes)}")
+        elif ds[name].dtype.kind not in "iufbcOUST":
+            said.append(f"{name} has dtype {ds[name].dtype!s}; convert it to numbers or text")
     said += [
         f"{name} is no variable of {layout.name}; leave it out with ds.drop_vars({name!r})"
         for name in map(str, ds.data_vars)

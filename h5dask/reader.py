@@ -251,7 +251,7 @@ def validate(
             opened = Opened(source=source, contents=contents, index=index, arrangement=arrangement)
             dataset = assemble(chosen, [opened], chunks="auto")
             places = partial(place_in, contents, arrangement)
-            found += value_problems(chosen, dataset, source.url, places)
+            found += value_problems(chosen, dataset, source.url, places, source.nbytes)
     return tuple(dict.fromkeys(p for p in found if notes or p.level == "problem"))
 
 

@@ -34,6 +34,7 @@ def file_attrs(draft: Draft, keep_attrs: bool) -> dict[str, tuple[Attr, ...]]:
     _apply_dataset(draft, found, keep_attrs)
     _apply_derived(draft, found, before, after)
     _refuse_missing(layout, found, form)
+    _refuse_other_values(layout, found, form)
     return {path: tuple(attrs.values()) for path, attrs in found.items()}
 
 
@@ -139,4 +140,23 @@ def _refuse_missing(
         raise LayoutError(
             f"the Dataset lacks attributes that {layout.name} needs: {', '.join(missing)}; "
             "set them in ds.attrs"
+        )
+
+
+def _refuse_other_values(
+    layout: Layout, found: Mapping[str, Mapping[str, Attr]], form: Contents | None
+) -> None:
+    """Refuse values that a file may bring along, but a new one can't have."""
+    said = []
+    for spec in layout.attrs:
+        attr = found.get(spec.path, {}).get(spec.name)
+        if not spec.allowed or placeholders(spec.path) or attr is None or attr.value is None:
+            continue
+        value, old = as_text(attr.value), form.attr(spec.path, spec.name) if form else None
+        if value not in spec.allowed and value != as_text(old):
+            allowed = " or ".join(map(repr, spec.allowed))
+            said.append(f"attribute {spec.name!r} is {value!r}, expected {allowed}")
+    if said:
+        raise LayoutError(
+            f"the Dataset can't be written as {layout.name}: {'; '.join(said)}; change it"
         )

@@ -16,6 +16,7 @@ import xarray as xr
 from dask.base import compute as compute_all
 from dask.delayed import delayed
 
+from h5dask.check.structure import problems
 from h5dask.commonform import joined_contents
 from h5dask.contents import Contents
 from h5dask.delivery import deliver
@@ -31,7 +32,7 @@ from h5dask.errors import (
 from h5dask.forming import Compression
 from h5dask.joining import layout_of
 from h5dask.layout import Layout
-from h5dask.planning import FilePlan, plan_file
+from h5dask.planning import FilePlan, in_order, plan_file
 from h5dask.storage.describe import describe
 from h5dask.storage.indexcache import described
 from h5dask.storage.remote import Source, absolute, fingerprint, local_folder, publish, resolved
@@ -57,7 +58,8 @@ def write_dataset(
     What was opened and is written back is the same file: paths, stored types, shapes, chunks,
     filters, attributes and values. Blocks are written in parallel under dask's current
     scheduler; the target's old file stays until the new one is complete, so it may be among the
-    inputs.
+    inputs. What breaks a rule of the layout, or is worth saying, in the written file and not in
+    the one it is like, is a warning.
 
     Parameters
     ----------
@@ -117,6 +119,7 @@ def write_dataset(
     _refuse_target(url, overwrite, storage_options)
     chosen = layout_of(ds, layout)
     form = complete_form(_form_of(ds, like))
+    ds = in_order(chosen, ds)
     planned = plan_file(chosen, ds, form, compression=compression, keep_attrs=like is not None)
     if not allow_large:
         _refuse_large(chosen, planned, url)
@@ -127,9 +130,10 @@ def write_dataset(
         indexes = create(temporary, planned.plan)
         counts = deliver(ds, planned, indexes, temporary)
         if compute:
-            _finish(compute_all(*counts), *rest)
+            contents = _finish(compute_all(*counts), *rest)
+            _say_findings(chosen, contents, form)
             return None
-        return delayed(_finish, pure=False)(counts, *rest)
+        return delayed(_finish_later, pure=False)(counts, *rest)
 
 
 @contextmanager
@@ -157,15 +161,24 @@ def _say_left_out(form: Contents | None) -> None:
         )
 
 
+def _say_findings(layout: Layout, contents: Contents, form: Contents | None) -> None:
+    """Warn of findings in the written file's structure that the file it is like had not."""
+    found = problems(layout, contents)
+    known = {one.found for one in problems(layout, form)} if found and form is not None else set()
+    said = [str(one) for one in found if one.found not in known]
+    if said:
+        warnings.warn("\n".join(said), UserWarning, stacklevel=3)
+
+
 def _refuse_target(url: str, overwrite: bool, options: Mapping[str, Any] | None) -> None:
     if "://" not in url and not os.path.isdir(os.path.dirname(url)):
         raise NotFound(f"{url}: no folder {os.path.dirname(url)!r}; make it first")
+    if "://" not in url and os.path.isdir(url):
+        raise NotFound(f"{url}: is a folder; name a file in it")
     if not overwrite:
         with suppress(NotFound):
             fingerprint(url, options)
             raise Conflict(f"{url}: exists already; choose another name, or pass overwrite=True")
-    elif "://" not in url and os.path.isdir(url):
-        raise NotFound(f"{url}: is a folder; name a file in it")
 
 
 def _form_of(ds: xr.Dataset, like: Like) -> Contents | None:
@@ -224,8 +237,8 @@ def _finish(
     temporary: str,
     url: str,
     options: Mapping[str, Any] | None,
-) -> None:
-    """Check that everything arrived, and make the file appear under its name."""
+) -> Contents:
+    """Check that everything arrived, make the file appear under its name, and tell what it has."""
     counted: Counter[str] = Counter()
     for part in counts:
         counted.update(part)
@@ -240,3 +253,9 @@ def _finish(
     if lost:
         raise CorruptInput(f"{url}: /{lost[0]} is not in the written file; nothing was published")
     publish(temporary, url, options)
+    return contents
+
+
+def _finish_later(*given: Any) -> None:
+    """Do the same as a task, whose result is nothing."""
+    _finish(*given)

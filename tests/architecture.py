@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = {
     8: ("h5dask",),  # the door: names from every floor, imported when first used
-    7: ("cli", "__main__"),
+    7: ("cli", "verbs", "__main__"),
     6: (
         *("jobs", "config", "plan", "report", "workers", "progress", "backend", "testing"),
         *("outline", "tree", "verdicts", "demo"),

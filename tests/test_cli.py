@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,21 @@ def test_sigterm_unwinds(fine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("info", fine).exit_code == 143
     assert unwound == [fine]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_in_finalizers_are_not_lost(
+    sent: signal.Signals, code: int, fine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drop(file: str) -> None:
+        thing = {file}
+        weakref.finalize(thing, signal.raise_signal, sent)
+        del thing
+        threading.Event().wait(30)
+
+    monkeypatch.setattr(outline, "outline", drop)
+    told = call("info", fine)
+    assert (told.exit_code, told.stdout) == (code, "")
 
 
 def test_closed_pipe_is_quiet(fine: str) -> None:

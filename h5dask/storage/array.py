@@ -20,7 +20,7 @@ from h5dask.chunkindex import CHUNKED, INLINE, LIBRARY, ChunkIndex
 from h5dask.contents import ArrayForm
 from h5dask.errors import CorruptInput, Refused
 from h5dask.storage.elements import Files, read_values, slab_of
-from h5dask.storage.read import Place
+from h5dask.storage.place import Place
 from h5dask.storage.remote import Source
 from h5dask.storage.selection import per_axis, select
 

@@ -27,7 +27,7 @@ from h5dask.storage.inspection import (
     mean_nbytes,
     read_attr,
 )
-from h5dask.storage.read import Place
+from h5dask.storage.place import Place
 from h5dask.storage.remote import mapped
 
 MAX_OBJECTS = 4_000_000

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from h5dask.errors import CorruptInput, Refused
 from h5dask.storage import heap, plugins
-from h5dask.storage.read import Place, read_box
+from h5dask.storage.place import Place
+from h5dask.storage.read import read_box
 from h5dask.storage.remote import Ranges, Source
 
 

@@ -13,7 +13,8 @@ from h5dask.chunkindex import CHUNKED, INLINE, LIBRARY, NOTHING, ChunkIndex, Fil
 from h5dask.contents import AS_SHAPE, UNLIMITED, ArrayForm, Attr, readable_dtype
 from h5dask.errors import CorruptInput, Refused
 from h5dask.storage import codec
-from h5dask.storage.read import DESCRIPTOR, Place, read_box
+from h5dask.storage.place import DESCRIPTOR, Place
+from h5dask.storage.read import read_box
 from h5dask.storage.remote import truncated
 from h5dask.storage.soundness import Heaps, refuse_unknown
 
@@ -23,6 +24,7 @@ MAX_CHUNKS = 20_000_000
 
 _MEASURED_ROWS = 32
 _ASSUMED_NBYTES = 64.0
+_MOST_VALUES = 2**60
 
 
 _STORAGE = {h5d.COMPACT: "compact", h5d.CONTIGUOUS: "contiguous", h5d.CHUNKED: "chunked"}
@@ -122,6 +124,11 @@ def locate(
     subject: str, dataset: Any, shape: tuple[int, ...], form: ArrayForm, heap_base: int
 ) -> tuple[int, ChunkIndex | None, bytes | None]:
     """Return where a dataset's bytes lie: its offset or code, its chunks, its inline values."""
+    if math.prod(shape) >= _MOST_VALUES:
+        raise Refused(
+            f"{subject} declares {math.prod(shape):,} values in shape {shape!r}; no file holds "
+            "so many: write it again, of the shape that its values have"
+        )
     if form.null or not math.prod(shape):
         return NOTHING, None, None
     by_ranges = form.dtype.startswith("S") or (form.is_numeric and is_plain(dataset.get_type()))

@@ -43,9 +43,9 @@ def same(found: np.ndarray, expected: np.ndarray) -> None:
     assert found.shape == expected.shape
     if expected.dtype == object:
         for a, b in zip(found.ravel(), expected.ravel(), strict=True):
-            b = b.decode("utf-8", "surrogateescape") if isinstance(b, bytes) else b
-            assert type(a) is type(b)
-            assert np.array_equal(a, b)
+            text = b.decode("utf-8", "surrogateescape") if isinstance(b, bytes) else b
+            assert type(a) is type(text)
+            assert np.array_equal(a, text)
     elif expected.dtype.kind == "S":
         same(found, np.array([v.decode() for v in expected.ravel()], object).reshape(found.shape))
     else:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from h5dask.errors import CorruptInput
 from h5dask.storage import heap
-from h5dask.storage.read import DESCRIPTOR
+from h5dask.storage.place import DESCRIPTOR
 from h5dask.storage.remote import _InMemory
 
 TEXTS = st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), max_size=40)

@@ -1,0 +1,44 @@
+"""Tiles that lie one after the other in memory -> their places in rows, in one call."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5dask.kernels.compile import Bytes, kernel
+
+
+@kernel
+def scatter(
+    source: Bytes,
+    starts: NDArray[np.int64],
+    heights: NDArray[np.int64],
+    widths: NDArray[np.int64],
+    stride: int,
+    places: NDArray[np.int64],
+    target: Bytes,
+    target_stride: int,
+) -> None:
+    """Copy each tile's rows to their places.
+
+    Parameters
+    ----------
+    source : (n,) uint8
+        Where the tiles are.
+    starts, heights, widths : (tile,) int64
+        First byte in `source`, number of rows, and bytes of a row that are wanted.
+    stride : int
+        Bytes from one row of a tile to the next.
+    places : (tile,) int64
+        First byte in `target`.
+    target : (m,) uint8
+        Where the rows go.
+    target_stride : int
+        Bytes from one row of the target to the next.
+    """
+    for tile in range(len(starts)):
+        read, write, width = starts[tile], places[tile], widths[tile]
+        for _ in range(heights[tile]):
+            target[write : write + width] = source[read : read + width]
+            read += stride
+            write += target_stride

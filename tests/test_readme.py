@@ -1,0 +1,147 @@
+"""README.md says nothing that isn't so: its examples, commands, tables and diagram run as tests."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+import h5dask
+from h5dask import cli
+from tests import architecture
+from tests.architecture import ROOT
+from tests.commands import call
+from tests.files import LAYOUTS
+
+README = (ROOT / "README.md").read_text("utf-8")
+FILES = {
+    "activations": "minilm_tree_form_4_samples.h5",
+    "proteins": "proteinmpnn_published_two_models.h5",
+    "ann": "digits_int8_euclidean_labels.hdf5",
+    "episodes": "minilm_docstring_sentences_300.h5",
+}
+"""Files that have all that the table's calls name."""
+NOT_OURS = ("read_streaming_results", "concatenate_all_structures")
+"""Functions of the documents that aren't part of any package here."""
+
+
+def sections() -> dict[str, str]:
+    """Return the text of each section by its title."""
+    parts = re.split(r"^## (.+)$", README, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def fenced(language: str, text: str = README) -> list[str]:
+    """Return the code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(program: str) -> list[list[str]]:
+    """Return the words of every line of a shell that calls a program."""
+    lines = [line for block in fenced("console") for line in block.splitlines()]
+    words = [shlex.split(line.removeprefix("$ ")) for line in lines]
+    return [rest for first, *rest in words if first == program]
+
+
+def calls() -> Iterator[tuple[str, str, str]]:
+    """Yield layout, old call and ours of each row of the table."""
+    for line in sections()["Old call, ours"].splitlines():
+        found = re.fullmatch(r"\| (\w+) \| `(.+?)` \| `(.+?)`.* \|", line)
+        if found:
+            yield found.group(1), found.group(2), found.group(3)
+
+
+WITH_CODE = [title for title, text in sections().items() if fenced("python", text)]
+
+
+@pytest.mark.parametrize("title", WITH_CODE)
+def test_examples_run(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in fenced("python", sections()[title]):
+        exec(compile(block, f"README.md, {title}", "exec"), names)
+    written = [path for path in tmp_path.iterdir() if path.is_file()]
+    assert written
+    for path in written:
+        assert h5dask.validate(path, values=True) == ()
+
+
+def test_every_layout_has_an_example() -> None:
+    titles = re.findall(r"^### (\w+)$", sections()["Examples"], flags=re.MULTILINE)
+    assert set(titles) == set(LAYOUTS)
+    for block in fenced("python", sections()["Examples"]):
+        assert len(block.splitlines()) <= 10
+    assert {row.strip("| `") for row in re.findall(r"^\| `\w+` \|", README, re.MULTILINE)} == set(
+        LAYOUTS
+    )
+
+
+@pytest.mark.parametrize(("layout", "old", "ours"), list(calls()))
+def test_both_calls_give_the_same(layout: str, old: str, ours: str) -> None:
+    path = ROOT / "tests/real" / layout / FILES[layout]
+    names = {"path": path, "json": json, "h5dask": h5dask, "ds": h5dask.open_dataset(path)}
+    found = eval(ours, names)
+    if old.startswith(NOT_OURS):
+        assert len(found) > 0
+        return
+    with h5py.File(path) as f:
+        expected = eval(old, {"json": json, "f": f})
+    if isinstance(expected, bytes):
+        expected = expected.decode()
+    if isinstance(expected, np.ndarray):
+        assert found.dtype == expected.dtype
+        assert np.array_equal(found, expected)
+    else:
+        assert found == expected
+
+
+def test_every_layout_has_calls() -> None:
+    assert {layout for layout, _, _ in calls()} == set(LAYOUTS)
+
+
+@pytest.mark.parametrize("words", commands("h5dask"), ids=" ".join)
+def test_commands_run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    if words[0] == "demo":  # takes long, and runs elsewhere among the tests
+        assert cli.demo.make_context("demo", words[1:]).params["scale"] == 10**9
+    else:
+        assert call(*words).exit_code == 0
+
+
+def test_commands_of_make_are_there() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = {words[0] for words in commands("make")} | set(re.findall(r"`make (\w+)`", README))
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_public_names_are_all_there() -> None:
+    named = re.findall(r"^\| `(\w+)\(", sections()["What there is"], flags=re.MULTILINE)
+    assert set(named) == set(h5dask.__all__) - {"__version__"}
+
+
+def test_verbs_are_all_there() -> None:
+    assert {words[0] for words in commands("h5dask")} == set(cli.main.commands)
+
+
+def test_diagram_shows_the_floors() -> None:
+    (diagram,) = fenced("", sections()["How it is built"])
+    floor, shown = 0, set()
+    for line in diagram.splitlines():
+        floor = int(line[0]) if line[0].isdigit() else floor
+        names = re.findall(r"[a-z]+", line[3:].split("  ")[0])
+        assert set(names) <= set(architecture.FLOORS[floor]), line
+        shown |= set(names)
+    folders = {path.parent.name for path in (ROOT / "h5dask").glob("*/*.py")}
+    assert {
+        folder for folder in folders if len(list((ROOT / "h5dask" / folder).glob("*.py"))) > 1
+    } <= shown
+
+
+def test_links_lead_somewhere() -> None:
+    for link in re.findall(r"\]\((?!https)([^)]+)\)", README):
+        assert (ROOT / link).is_file()
