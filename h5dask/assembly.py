@@ -181,6 +181,13 @@ def _chunk_rows(array: StoredArray) -> int:
 Blocks = Mapping[str, tuple[int, ...]]
 
 
+def _block_size(given: Any) -> int:
+    try:
+        return int(parse_bytes(given))
+    except ValueError:
+        raise Refused(f"chunks={given!r} is no size of blocks; give one such as '64 MiB'") from None
+
+
 def _blocks(
     stored: Mapping[str, StoredArray],
     dims: Mapping[str, tuple[str, ...]],
@@ -190,7 +197,7 @@ def _blocks(
 ) -> Blocks:
     """Return block lengths of every dim; variables that share a dim share them."""
     asked = chunks if isinstance(chunks, str) and chunks != "auto" else None
-    size = parse_bytes(asked or dask.config.get("h5dask.block-size", blocks.BLOCK_SIZE))
+    size = _block_size(asked or dask.config.get("h5dask.block-size", blocks.BLOCK_SIZE))
     rows: dict[str, list[blocks.Rows]] = {}
     found: dict[str, tuple[int, ...]] = {}
     for name, array in stored.items():

@@ -11,9 +11,10 @@ import math
 import os
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -32,6 +33,7 @@ from h5dask.placing import Pieces, Runs, check_block, converted, write_block
 from h5dask.planning import FilePlan
 from h5dask.storage.chunkwriter import ChunkWriter, encode_chunks
 from h5dask.storage.codec import decodable
+from h5dask.storage.parts import PROBE
 
 _IN_FLIGHT = 2
 """Blocks a thread that may wait for their place in the file."""
@@ -80,20 +82,25 @@ def deliver(
         and for compressed datasets its encoded bytes.
     """
     jobs = list(_jobs(ds, planned, indexes))
-    if not _workers_share(os.path.dirname(file)):
+    if not _workers_share(file + PROBE):
         return [delayed(counts) for counts in _here(jobs, file)]
     # Names end with the file's, which is unique: a cluster must not take one write for another.
     token = os.path.basename(file)
-    tasks = [_place_direct(job, file, token) for job in jobs if isinstance(job, _Direct)]
-    barrier = delayed(_wait)([written for written, _ in tasks], dask_key_name=f"written-{token}")
-    check = delayed(check_block, pure=True)
-    counts = [
-        check(
-            written, job.pieces, job.shape, file, barrier,
-            dask_key_name=f"check-{job.name}-{token}",
+    direct = [job for job in jobs if isinstance(job, _Direct)]
+    writes = [
+        _task(f"write-{job.name}-{token}", partial(write_block, pieces=job.pieces, file=file))(
+            job.block
         )
-        for written, job in tasks
-    ]  # fmt: skip
+        for job in direct
+    ]
+    barrier = _task(f"written-{token}", _wait)(writes)
+    counts = [
+        _task(
+            f"check-{job.name}-{token}",
+            partial(check_block, pieces=job.pieces, shape=job.shape, file=file),
+        )(written, after=barrier)
+        for written, job in zip(writes, direct, strict=True)
+    ]
     by_path: dict[str, list[_Encoded]] = defaultdict(list)
     for job in jobs:
         if isinstance(job, _Encoded):
@@ -172,9 +179,10 @@ def _encoded_jobs(values: da.Array, transfer: Transfer) -> Iterator[_Encoded]:
         yield _Encoded(block, (count, *shape[1:]), corner, transfer)
 
 
-def _place_direct(job: _Direct, file: str, token: str) -> tuple[Delayed, _Direct]:
-    write = delayed(write_block, pure=True)
-    return write(job.block, job.pieces, file, dask_key_name=f"write-{job.name}-{token}"), job
+def _task(name: str, function: Callable[..., Any]) -> Callable[..., Delayed]:
+    """Return a task of this name; what is bound to the function is not searched for others."""
+    call = delayed(function, name=f"call-{name}", pure=False, traverse=False)
+    return partial(call, dask_key_name=name)
 
 
 def _wait(written: Any) -> None:
@@ -187,19 +195,26 @@ def _chained(by_path: Mapping[str, Sequence[_Encoded]], file: str) -> Iterator[D
     A block is encoded only once the block some places before it has been placed, so that few
     encoded blocks are held at any time.
     """
-    encode, place = delayed(_encode, pure=False), delayed(_place, pure=False)
     flight = _IN_FLIGHT * max(1, CPU_COUNT)
+    token = os.path.basename(file)
     placed: list[Delayed] = []
     for path, jobs in by_path.items():
         for job in jobs:
             after = placed[-flight] if len(placed) >= flight else None
             before = placed[-1] if placed else None
-            chunks = encode(job.block, job.start, job.transfer, after)
-            placed.append(place(chunks, job.start, path, file, math.prod(job.shape), before))
+            name = f"{job.transfer.variable}-{len(placed)}-{token}"
+            encode = partial(_encode, start=job.start, transfer=job.transfer)
+            place = partial(
+                _place, start=job.start, path=path, file=file, n_values=math.prod(job.shape)
+            )
+            chunks = _task(f"encode-{name}", encode)(job.block, after=after)
+            placed.append(_task(f"place-{name}", place)(chunks, before=before))
     yield from placed
 
 
-def _encode(block: NDArray[Any], start: tuple[int, ...], transfer: Transfer, after: Any) -> Any:
+def _encode(
+    block: NDArray[Any], start: tuple[int, ...], transfer: Transfer, after: Any = None
+) -> Any:
     """Encode a block's chunks, where the filters are ours; `after` only makes it wait."""
     del after
     form = transfer.form
@@ -212,7 +227,7 @@ def _encode(block: NDArray[Any], start: tuple[int, ...], transfer: Transfer, aft
 
 
 def _place(
-    chunks: Any, start: tuple[int, ...], path: str, file: str, n_values: int, before: Any
+    chunks: Any, start: tuple[int, ...], path: str, file: str, n_values: int, before: Any = None
 ) -> Mapping[str, int]:
     """Place a block's encoded chunks, or let HDF5 encode them; `before` only keeps the order."""
     del before
@@ -225,13 +240,12 @@ def _place(
     return {path: n_values}
 
 
-def _workers_share(folder: str) -> bool:
-    """Whether every worker sees this folder: each reads a token file; threads and processes do."""
+def _workers_share(path: str) -> bool:
+    """Whether every worker sees a path: each reads a token there; threads and processes do."""
     client = _client()
     if client is None:
         return True
     token = uuid.uuid4().hex
-    path = os.path.join(folder, f".{token}.probe")
     with open(path, "w", encoding="ascii") as file:
         file.write(token)
     try:
@@ -269,6 +283,6 @@ def _here(jobs: Sequence[_Direct | _Encoded], file: str) -> Iterator[Mapping[str
                 written = write_block(block, job.pieces, file)
                 yield check_block(written, job.pieces, job.shape, file)
             else:
-                chunks = _encode(block, job.start, job.transfer, None)
+                chunks = _encode(block, job.start, job.transfer)
                 n = math.prod(job.shape)
-                yield _place(chunks, job.start, job.transfer.path, file, n, None)
+                yield _place(chunks, job.start, job.transfer.path, file, n)

@@ -153,6 +153,8 @@ def open_groups(
         contents, index = _in_group(source, contents, index, group)
     dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
     whole = arrange(chosen, contents)
+    if not (whole.variables or whole.misfits):
+        raise _empty(source, contents, chosen)
     if not chosen.group_keys:
         _refuse(source, whole.misfits)
         opened = Opened(source=source, contents=contents, index=index, arrangement=whole)
@@ -278,10 +280,7 @@ def _opened(
         arrangement = arrange(chosen, contents)
         _refuse(source, arrangement.misfits)
         if not arrangement.variables:
-            raise LayoutError(
-                f"{source.url}: holds none of the datasets of {chosen.name} (it holds "
-                f"{_held(contents)}); name the layout that it has, or write the file again"
-            )
+            raise _empty(source, contents, chosen)
         files.append(Opened(source=source, contents=contents, index=index, arrangement=arrangement))
     assert chosen is not None
     return chosen, files
@@ -295,6 +294,13 @@ def _only(urlpath: UrlPath, options: Options) -> Source:
             "open them end to end with open_dataset"
         )
     return sources[0]
+
+
+def _empty(source: Source, contents: Contents, layout: Layout) -> LayoutError:
+    return LayoutError(
+        f"{source.url}: holds none of the datasets of {layout.name} (it holds "
+        f"{_held(contents)}); name the layout that it has, or write the file again"
+    )
 
 
 def _refuse(source: Source, misfits: Iterable[Problem]) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import uuid
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import xarray as xr
 from dask.base import compute as compute_all
 from dask.delayed import delayed
 
+from h5dask import layouts
 from h5dask.check.structure import problems
 from h5dask.commonform import joined_contents
 from h5dask.contents import Contents
@@ -35,7 +34,15 @@ from h5dask.layout import Layout
 from h5dask.planning import FilePlan, in_order, plan_file
 from h5dask.storage.describe import describe
 from h5dask.storage.indexcache import described
-from h5dask.storage.remote import Source, absolute, fingerprint, local_folder, publish, resolved
+from h5dask.storage.parts import new_part, remove_abandoned
+from h5dask.storage.remote import (
+    Source,
+    absolute,
+    filesystem_of,
+    fingerprint,
+    publish,
+    resolved,
+)
 from h5dask.storage.skeleton import create
 
 Like = xr.Dataset | Contents | str | os.PathLike[str] | None
@@ -118,14 +125,15 @@ def write_dataset(
     url = resolved(urlpath)
     _refuse_target(url, overwrite, storage_options)
     chosen = layout_of(ds, layout)
-    form = complete_form(_form_of(ds, like))
+    form = complete_form(_of_layout(chosen, _form_of(ds, like), like))
     ds = in_order(chosen, ds)
     planned = plan_file(chosen, ds, form, compression=compression, keep_attrs=like is not None)
     if not allow_large:
         _refuse_large(chosen, planned, url)
     _say_left_out(form)
-    temporary = _temporary(url)
-    rest = planned.expected, temporary, url, storage_options
+    remove_abandoned(url)
+    temporary = new_part(url)
+    rest = planned.expected, temporary, url, overwrite, storage_options
     with _removed_on_error(temporary, url):
         indexes = create(temporary, planned.plan)
         counts = deliver(ds, planned, indexes, temporary)
@@ -142,7 +150,7 @@ def _removed_on_error(temporary: str, url: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, H5daskError) and temporary in str(error):
             raise type(error)(str(error).replace(temporary, url)) from None
@@ -175,9 +183,11 @@ def _refuse_target(url: str, overwrite: bool, options: Mapping[str, Any] | None)
         raise NotFound(f"{url}: no folder {os.path.dirname(url)!r}; make it first")
     if "://" not in url and os.path.isdir(url):
         raise NotFound(f"{url}: is a folder; name a file in it")
-    if not overwrite:
-        with suppress(NotFound):
-            fingerprint(url, options)
+    if "://" in url:
+        filesystem_of(url, options)
+    with suppress(NotFound):
+        fingerprint(url, options)
+        if not overwrite:
             raise Conflict(f"{url}: exists already; choose another name, or pass overwrite=True")
 
 
@@ -191,6 +201,22 @@ def _form_of(ds: xr.Dataset, like: Like) -> Contents | None:
         return like
     url = absolute(like)
     return described(Source(url, fingerprint(url)))[0]
+
+
+def _of_layout(layout: Layout, form: Contents | None, like: Like) -> Contents | None:
+    """Return the form if it is one of the layout; of another it says nothing of what is written."""
+    if form is None:
+        return None
+    known = (layouts.get(form.layout),) if form.layout else layouts.fitting(form)
+    if layout in known:
+        return form
+    if like is None:
+        return None
+    has = " or ".join(one.name for one in known) or "none known"
+    raise LayoutError(
+        f"{form.subject}: like: its layout is {has}, the Dataset is written as {layout.name}; "
+        "name a file of that layout"
+    )
 
 
 def complete_form(form: Contents | None) -> Contents | None:
@@ -225,17 +251,12 @@ def _refuse_large(layout: Layout, planned: FilePlan, url: str) -> None:
         raise Refused(f"{url}: " + "; ".join(said) + "; pass allow_large=True to write it anyway")
 
 
-def _temporary(url: str) -> str:
-    """Return an unused name beside the target, or in the temporary folder for a store."""
-    folder, name = local_folder(url)
-    return str(Path(folder) / f".{name}.{uuid.uuid4().hex[:12]}.part")
-
-
 def _finish(
     counts: Sequence[Mapping[str, int]],
     expected: Mapping[str, int],
     temporary: str,
     url: str,
+    overwrite: bool,
     options: Mapping[str, Any] | None,
 ) -> Contents:
     """Check that everything arrived, make the file appear under its name, and tell what it has."""
@@ -252,7 +273,7 @@ def _finish(
     lost = [path for path in expected if path not in contents]
     if lost:
         raise CorruptInput(f"{url}: /{lost[0]} is not in the written file; nothing was published")
-    publish(temporary, url, options)
+    publish(temporary, url, options, overwrite=overwrite)
     return contents
 
 

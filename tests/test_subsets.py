@@ -26,7 +26,7 @@ Change = Callable[[xr.Dataset], xr.Dataset]
 def same_rows(one: xr.Dataset, other: xr.Dataset) -> None:
     """Compare two Datasets of one layout by their labels, whatever order groups are in."""
     assert one.sizes == other.sizes
-    labels = [n for n in ("scenario", "branch", "structure", "noise") if n in one.coords]
+    labels = [n for n in ("scenario", "branch", "structure") if n in one.coords]
     keys = set(zip(*(one[n].values.tolist() for n in labels), strict=True)) or {()}
     for key in keys:
         chosen = dict(zip(labels, key, strict=True))

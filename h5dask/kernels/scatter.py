@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from h5dask.kernels.compile import Bytes, kernel
 
+U = np.uint64
+
 
 @kernel
 def scatter(
@@ -37,8 +39,10 @@ def scatter(
         Bytes from one row of the target to the next.
     """
     for tile in range(len(starts)):
-        read, write, width = starts[tile], places[tile], widths[tile]
+        # Unsigned, so that no index can be negative and the copy becomes vector moves.
+        read, write, width = U(starts[tile]), U(places[tile]), U(widths[tile])
         for _ in range(heights[tile]):
-            target[write : write + width] = source[read : read + width]
-            read += stride
-            write += target_stride
+            for i in range(width):
+                target[write + i] = source[read + i]
+            read += U(stride)
+            write += U(target_stride)

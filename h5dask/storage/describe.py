@@ -17,7 +17,7 @@ from h5py import h5a, h5d, h5g, h5l, h5o, h5t
 from h5dask.chunkindex import ChunkIndex, FileIndex
 from h5dask.contents import AS_SHAPE, ArrayForm, Attr, Contents, GroupForm, SharedAttrs
 from h5dask.errors import CorruptInput, Refused
-from h5dask.storage import headers, soundness
+from h5dask.storage import headers, library, soundness
 from h5dask.storage.families import Family
 from h5dask.storage.inspection import (
     dtype_name,
@@ -27,8 +27,9 @@ from h5dask.storage.inspection import (
     mean_nbytes,
     read_attr,
 )
+from h5dask.storage.mapped import mapped
 from h5dask.storage.place import Place
-from h5dask.storage.remote import mapped
+from h5dask.storage.remote import translated
 
 MAX_OBJECTS = 4_000_000
 """Groups and datasets of one file; more is refused."""
@@ -102,6 +103,8 @@ def describe(
 
     Raises
     ------
+    NotFound, AccessDenied
+        The file is gone, or can't be read by this user.
     CorruptInput
         The file isn't HDF5, or its metadata is damaged.
     Refused
@@ -109,13 +112,16 @@ def describe(
     """
     walk = _Walk(subject, tuple(families), -1)
     try:
-        with h5py.File(file, "r", locking=False) as opened, mapped(file) as view:
+        with library.opened(file) as opened, mapped(file) as view:
             if opened.id.get_create_plist().get_sizes() == (8, 8):
                 walk.heap_base = opened.id.get_create_plist().get_userblock()
                 walk.heaps = soundness.Heaps(view, walk.heap_base) if view is not None else None
             walk.view = view
             _walk(opened.id, walk)
         offsets = np.array(walk.offsets, np.int64)
+    except (FileNotFoundError, PermissionError):
+        with translated(subject):
+            raise
     except (Refused, CorruptInput):
         raise
     except _DAMAGED as error:

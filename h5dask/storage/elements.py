@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from h5dask.errors import CorruptInput, Refused
-from h5dask.storage import heap, plugins
+from h5dask.storage import heap, library, plugins
 from h5dask.storage.place import Place
 from h5dask.storage.read import read_box
 from h5dask.storage.remote import Ranges, Source
@@ -50,7 +49,7 @@ class Files:
         try:
             with (
                 self._sources[source].local_path() as file,
-                h5py.File(file, "r", locking=False) as opened,
+                library.opened(file) as opened,
             ):
                 values = opened[place.path][box]
         except OSError as error:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from h5dask.layout import Layout
-from h5dask.pattern import compiled
+from h5dask.pattern import compiled, placeholders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,8 @@ def families(layouts: Iterable[Layout]) -> tuple[Family, ...]:
         for top in layout.families:
             held = [path for spec in layout.arrays for path in spec.paths]
             members = [path.removeprefix(top + "/") for path in held if path.startswith(top + "/")]
+            if any(placeholders(member) for member in members):
+                continue  # its members have no known names: such groups are described in full
             attrs = [spec.name for spec in layout.attrs if spec.path == top and spec.at_opening]
             family = Family(pattern=compiled(top), members=tuple(members), attrs=tuple(attrs))
             found.append(family)

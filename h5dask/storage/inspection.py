@@ -13,9 +13,9 @@ from h5dask.chunkindex import CHUNKED, INLINE, LIBRARY, NOTHING, ChunkIndex, Fil
 from h5dask.contents import AS_SHAPE, UNLIMITED, ArrayForm, Attr, readable_dtype
 from h5dask.errors import CorruptInput, Refused
 from h5dask.storage import codec
+from h5dask.storage.mapped import Viewed
 from h5dask.storage.place import DESCRIPTOR, Place
 from h5dask.storage.read import read_box
-from h5dask.storage.remote import truncated
 from h5dask.storage.soundness import Heaps, refuse_unknown
 
 MAX_CHUNKS = 20_000_000
@@ -202,21 +202,8 @@ def mean_nbytes(view: memoryview | None, place: Place) -> float:
     try:
         for rows in (first, last):
             values = np.empty(rows.stop - rows.start, DESCRIPTOR)
-            read_box(_Viewed(view), place, (rows,), values)
+            read_box(Viewed(view), place, (rows,), values)
             lengths += values["length"].tolist()
     except (CorruptInput, Refused):
         return _ASSUMED_NBYTES
     return min(sum(lengths) / len(lengths), float(len(view)))
-
-
-class _Viewed:
-    """A file that is mapped or in memory, as a source of bytes."""
-
-    def __init__(self, view: memoryview) -> None:
-        self._view = view
-
-    def read_into(self, offset: int, into: memoryview) -> None:
-        part = self._view[offset : offset + into.nbytes]
-        if offset < 0 or len(part) < into.nbytes:
-            raise truncated("the file", offset, into.nbytes, len(part))
-        into[:] = part

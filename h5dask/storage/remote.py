@@ -6,10 +6,10 @@ refuses to go on when the file underneath is no longer the one that was describe
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import io
-import mmap
 import os
 import stat
 import tempfile
@@ -23,11 +23,13 @@ import fsspec
 
 from h5dask.errors import (
     AccessDenied,
+    Conflict,
     CorruptInput,
     H5daskError,
     InputChanged,
     NotFound,
     OutOfSpace,
+    Refused,
     StoreUnavailable,
 )
 
@@ -66,7 +68,7 @@ class Source:
         if self.content is not None:
             yield _InMemory(self.url, self.content)
         elif self.is_local:
-            with _translated(self.url):
+            with translated(self.url):
                 number = os.open(self.url, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 _check(self, _state(os.fstat(number)))
@@ -76,7 +78,7 @@ class Source:
                 os.close(number)
         else:
             filesystem, path = filesystem_of(self.url, self.options)
-            with _translated(self.url):
+            with translated(self.url):
                 _check(self, _object_state(filesystem.info(path)))
             yield _Object(self.url, filesystem, path)
 
@@ -86,10 +88,10 @@ class Source:
         if self.content is not None:
             return len(self.content)
         if self.is_local:
-            with _translated(self.url):
+            with translated(self.url):
                 return os.stat(self.url).st_size
         filesystem, path = filesystem_of(self.url, self.options)
-        with _translated(self.url):
+        with translated(self.url):
             return int(filesystem.info(path)["size"])
 
     def changed(self) -> bool:
@@ -109,7 +111,7 @@ class Source:
         if self.content is not None:
             return self.content
         filesystem, path = filesystem_of(self.url, self.options)
-        with _translated(self.url):
+        with translated(self.url):
             return bytes(filesystem.cat_file(path))
 
 
@@ -162,29 +164,11 @@ class _Object:
     path: str
 
     def read_into(self, offset: int, into: memoryview) -> None:
-        with _translated(self.url):
+        with translated(self.url):
             part = self.filesystem.cat_file(self.path, start=offset, end=offset + into.nbytes)
         if len(part) != into.nbytes:
             raise truncated(self.url, offset, into.nbytes, len(part))
         into[:] = part
-
-
-@contextmanager
-def mapped(file: str | BinaryIO) -> Iterator[memoryview | None]:
-    """Give all bytes of a file that is in memory, or that the operating system can map."""
-    if isinstance(file, io.BytesIO):
-        with file.getbuffer() as view:
-            yield view
-        return
-    if not isinstance(file, str):
-        yield None
-        return
-    with (
-        open(file, "rb") as opened,
-        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-        memoryview(mapped) as view,
-    ):
-        yield view
 
 
 def truncated(url: str, offset: int, wanted: int, got: int) -> CorruptInput:
@@ -221,7 +205,7 @@ def expand(
     if "://" in url:
         filesystem, path = filesystem_of(url, options)
         scheme = url.split("://", 1)[0]
-        with _translated(url):
+        with translated(url):
             names = [f"{scheme}://{p.lstrip('/')}" for p in sorted(filesystem.glob(path))]
     else:
         names = sorted(p for p in glob.glob(url, recursive=True) if os.path.isfile(p))
@@ -233,6 +217,8 @@ def expand(
 def absolute(urlpath: str | os.PathLike[str]) -> str:
     """Return an absolute local path, or the URL as it is."""
     url = os.fspath(urlpath)
+    if "\0" in url:
+        raise NotFound(f"{url!r}: a path holds no NUL character; check the path")
     if url.startswith("file://"):
         url = url.removeprefix("file://")
     return url if "://" in url else str(Path(url).expanduser().absolute())
@@ -269,13 +255,15 @@ def filesystem_of(url: str, options: Mapping[str, Any] | None) -> tuple[Any, str
 def fingerprint(url: str, options: Mapping[str, Any] | None = None) -> str:
     """Return what identifies the present state of a file or object."""
     if "://" not in url:
-        with _translated(url):
+        with translated(url):
             state = os.stat(url)
         if stat.S_ISDIR(state.st_mode):
             raise NotFound(f"{url}: is a folder; name a file in it, or a pattern such as *.h5")
+        if not stat.S_ISREG(state.st_mode):
+            raise Refused(f"{url}: is a pipe or device; name a file")
         return _state(state)
     filesystem, path = filesystem_of(url, options)
-    with _translated(url):
+    with translated(url):
         return _object_state(filesystem.info(path))
 
 
@@ -290,7 +278,7 @@ def _object_state(entry: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _translated(url: str) -> Iterator[None]:
+def translated(url: str) -> Iterator[None]:
     """Turn the operating system's and the store's errors into ours."""
     try:
         yield
@@ -298,6 +286,8 @@ def _translated(url: str) -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise NotFound(f"{url}: no such file; check the path") from None
+    except NotADirectoryError:
+        raise NotFound(f"{url}: a folder on its path is a file; check the path") from None
     except IsADirectoryError:
         raise NotFound(f"{url}: is a folder; name a file in it") from None
     except PermissionError as error:
@@ -305,18 +295,33 @@ def _translated(url: str) -> Iterator[None]:
             f"{url}: access denied ({error.strerror or error}); check its permissions"
         ) from None
     except OSError as error:
+        if error.errno == errno.EROFS:
+            raise AccessDenied(f"{url}: on a read-only filesystem; choose another place") from None
+        if error.errno == errno.ENAMETOOLONG:
+            raise Refused(f"{url}: the name is too long here; choose a shorter one") from None
         raise StoreUnavailable(f"{url}: {error}; try again") from None
 
 
-def publish(temporary: str, url: str, options: Mapping[str, Any] | None = None) -> None:
+def publish(
+    temporary: str,
+    url: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = True,
+) -> None:
     """Make a finished local file appear under its name, whole or not at all.
 
     Locally: the file is synced, renamed over the target, and its folder synced. To a store: it
     is uploaded.
+
+    Raises
+    ------
+    Conflict
+        A target appeared meanwhile that isn't to be overwritten.
     """
     if "://" in url:
         filesystem, path = filesystem_of(url, options)
-        with _translated(url):
+        with translated(url):
             filesystem.put_file(temporary, path)
         os.unlink(temporary)
         return
@@ -324,10 +329,25 @@ def publish(temporary: str, url: str, options: Mapping[str, Any] | None = None) 
         if os.path.exists(url):
             os.chmod(temporary, stat.S_IMODE(os.stat(url).st_mode))
         _sync(temporary, os.O_RDWR)
-        os.replace(temporary, url)
+        if overwrite or not _linked(temporary, url):
+            os.replace(temporary, url)
         _sync(os.path.dirname(url), os.O_RDONLY)
+    except H5daskError:
+        raise
     except OSError as error:
         raise OutOfSpace(f"{url}: could not be written to disk ({error.strerror})") from None
+
+
+def _linked(temporary: str, url: str) -> bool:
+    """Give a file its name unless that is taken, in one step; False where there are no links."""
+    try:
+        os.link(temporary, url)
+    except FileExistsError:
+        raise Conflict(f"{url}: appeared while it was written; nothing was overwritten") from None
+    except OSError:
+        return False
+    os.unlink(temporary)
+    return True
 
 
 def _sync(path: str, flags: int) -> None:

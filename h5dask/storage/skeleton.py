@@ -28,6 +28,7 @@ from h5dask.storage.planned import (
     has_large_attrs,
     meta_block_nbytes,
 )
+from h5dask.storage.remote import translated
 from h5dask.storage.space import Reservation, full_disk_told
 
 __all__ = ["Plan", "PlannedArray", "create"]
@@ -105,7 +106,9 @@ def _write_empty(path: str, plan: Plan, access: Any) -> int:
     with closing(h5f.create(b"empty", h5f.ACC_TRUNC, fcpl=created, fapl=memory)) as file:
         h5f.flush(file)
         image = file.get_file_image()
-    with open(path, "wb") as out:
+    with translated(path):
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    with os.fdopen(number, "wb") as out:
         out.write(image)
     return len(image)
 

@@ -1,0 +1,43 @@
+"""All bytes of a file at hand: held in memory, or mapped by the operating system."""
+
+from __future__ import annotations
+
+import io
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from h5dask.storage.remote import truncated
+
+
+@contextmanager
+def mapped(file: str | BinaryIO) -> Iterator[memoryview | None]:
+    """Give all bytes of a file that is in memory, or that the operating system can map."""
+    if isinstance(file, io.BytesIO):
+        with file.getbuffer() as view:
+            yield view
+        return
+    if not isinstance(file, str):
+        yield None
+        return
+    with (
+        open(file, "rb") as opened,
+        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as view,
+    ):
+        yield view
+
+
+class Viewed:
+    """A view of a file's bytes as a source of ranges, like an open file."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+
+    def read_into(self, offset: int, into: memoryview) -> None:
+        """Fill `into` with the bytes that start at `offset`."""
+        part = self._view[offset : offset + into.nbytes]
+        if offset < 0 or len(part) < into.nbytes:
+            raise truncated("the file", offset, into.nbytes, len(part))
+        into[:] = part

@@ -1,0 +1,70 @@
+"""The names of files while they are written, and what writers that died have left behind.
+
+A part lies beside its target and names its writer, so that the next one knows whether it is
+still wanted: `.queries.h5.node7.4711.1f0c9a7be2-0.part`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import socket
+import uuid
+from contextlib import suppress
+
+from h5dask.storage.remote import local_folder
+
+PROBE = ".probe"
+"""Ending of a file beside a part, by which workers are asked whether they share its folder."""
+
+_HOST = socket.gethostname().replace(".", "-")[:63]
+# A container's first process has the same number in every run: the number alone isn't enough.
+_RUN = uuid.uuid4().hex[:10]
+_COUNT = itertools.count()
+_LONGEST_NAME = 150
+
+
+def new_part(url: str) -> str:
+    """Return an unused path beside the target; for a store's, in the temporary folder.
+
+    Examples
+    --------
+    >>> new_part("/tmp/queries.h5").startswith("/tmp/.queries.h5.")
+    True
+    """
+    folder, prefix = _place(url)
+    return os.path.join(folder, f"{prefix}{_HOST}.{os.getpid()}.{_RUN}-{next(_COUNT)}.part")
+
+
+def remove_abandoned(url: str) -> None:
+    """Remove the parts of a target whose writers ran on this machine and are no more."""
+    folder, prefix = _place(url)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for name in [entry.name for entry in entries if entry.name.startswith(prefix)]:
+            if _is_abandoned(name.removeprefix(prefix)):
+                with suppress(OSError):
+                    os.unlink(os.path.join(folder, name))
+
+
+def _place(url: str) -> tuple[str, str]:
+    """Return the folder of a target's parts, and how their names begin."""
+    folder, name = local_folder(url)
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    return folder, f".{name}."
+
+
+def _is_abandoned(writer: str) -> bool:
+    """Whether the end of a part's name tells of a writer that is no more."""
+    match writer.removesuffix(PROBE).split("."):
+        case [host, number, run, "part"] if host == _HOST and number.isdecimal():
+            if int(number) == os.getpid():
+                return not run.startswith(f"{_RUN}-")
+            try:
+                os.kill(int(number), 0)
+            except (ProcessLookupError, OverflowError):
+                return True
+            except PermissionError:
+                return False
+    return False
