@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -97,6 +97,19 @@ def arrange(layout: Layout, found: Contents) -> Arrangement:
         misfits=tuple(misfits),
         unknown=tuple(unknown),
     )
+
+
+def arrange_without(layout: Layout, found: Contents, dropped: Collection[str]) -> Arrangement:
+    """Arrange a file; what doesn't fit of variables that are left out anyway stands in no way."""
+    arrangement = arrange(layout, found)
+    if not (arrangement.misfits and dropped):
+        return arrangement
+    kept = []
+    for at, path in enumerate(found.paths):
+        match = layout.spec_of(path)
+        if match is None or fill(match[0].name, match[2]) not in dropped:
+            kept.append(at)
+    return arrange(layout, found.only(kept))
 
 
 def _collect(

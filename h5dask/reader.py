@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -16,7 +16,7 @@ from h5dask.check.structure import place_in, problems
 from h5dask.checking import value_problems
 from h5dask.contents import Contents
 from h5dask.errors import LayoutError, NotFound, Refused
-from h5dask.grouping import arrange
+from h5dask.grouping import arrange, arrange_without
 from h5dask.joining import warn_left_out
 from h5dask.layout import Layout
 from h5dask.pattern import fill, placeholders
@@ -84,8 +84,8 @@ def open_dataset(
     'euclidean'
     """
     sources = expand(urlpath, storage_options)
-    chosen, files = _opened(sources, layout, group)
     dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
+    chosen, files = _opened(sources, layout, group, dropped)
     for further in files[1:]:
         warn_left_out(further.source.url, further.arrangement.unknown)
     return assemble(chosen, files, chunks=chunks, drop=dropped)
@@ -152,7 +152,7 @@ def open_groups(
     if group is not None and group.strip("/"):
         contents, index = _in_group(source, contents, index, group)
     dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
-    whole = arrange(chosen, contents)
+    whole = arrange_without(chosen, contents, dropped)
     if not (whole.variables or whole.misfits):
         raise _empty(source, contents, chosen)
     if not chosen.group_keys:
@@ -172,7 +172,7 @@ def open_groups(
         held = {p for v in whole.variables for lane in v.paths for p in lane[at : at + 1]}
         inside = [contents.position(path) for path in held if path is not None]
         part, where = contents.only(sorted(inside)), index.only(sorted(inside))
-        arrangement = arrange(chosen, part)
+        arrangement = arrange_without(chosen, part, dropped)
         _refuse(source, arrangement.misfits)
         mine = [i for i, key in enumerate(arrangement.groups.keys) if key == keys[at]]
         opened = Opened(source=source, contents=part, index=where, arrangement=arrangement)
@@ -258,7 +258,7 @@ def validate(
 
 
 def _opened(
-    sources: Iterable[Source], layout: str | None, group: str | None
+    sources: Iterable[Source], layout: str | None, group: str | None, dropped: Collection[str]
 ) -> tuple[Layout, list[Opened]]:
     """Describe every file; all must have one layout and fit it."""
     files: list[Opened] = []
@@ -277,7 +277,7 @@ def _opened(
             )
         if group is not None and group.strip("/"):
             contents, index = _in_group(source, contents, index, group)
-        arrangement = arrange(chosen, contents)
+        arrangement = arrange_without(chosen, contents, dropped)
         _refuse(source, arrangement.misfits)
         if not arrangement.variables:
             raise _empty(source, contents, chosen)

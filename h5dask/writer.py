@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -43,7 +45,7 @@ from h5dask.storage.remote import (
     publish,
     resolved,
 )
-from h5dask.storage.skeleton import create
+from h5dask.storage.skeleton import Plan, create
 
 Like = xr.Dataset | Contents | str | os.PathLike[str] | None
 
@@ -135,7 +137,8 @@ def write_dataset(
     temporary = new_part(url)
     rest = planned.expected, temporary, url, overwrite, storage_options
     with _removed_on_error(temporary, url):
-        indexes = create(temporary, planned.plan)
+        with _carried(planned.plan, form) as plan:
+            indexes = create(temporary, plan)
         counts = deliver(ds, planned, indexes, temporary)
         if compute:
             contents = _finish(compute_all(*counts), *rest)
@@ -232,15 +235,37 @@ def complete_form(form: Contents | None) -> Contents | None:
     parts, numbers = [], []
     for subject, mark, new in ((form.subject, form.fingerprint, form.numbers), *form.others):
         source = Source(subject, mark)
-        if source.changed():
-            raise InputChanged(
-                f"{subject}: changed since it was opened, so its form is no longer known; "
-                "open it again, or name another form with like="
-            )
+        _refuse_changed(source)
         whole = described(source)[0]
         parts.append(replace(whole.within(form.group), layout=form.layout))
         numbers.append(new)
     return joined_contents(parts, numbers) if form.others else parts[0]
+
+
+def _refuse_changed(source: Source) -> None:
+    if source.changed():
+        raise InputChanged(
+            f"{source.url}: changed since it was opened, so its form is no longer known; "
+            "open it again, or name another form with like="
+        )
+
+
+@contextmanager
+def _carried(plan: Plan, form: Contents | None) -> Iterator[Plan]:
+    """Give the plan with local files to carry objects over from: those that were opened."""
+    marks = {form.subject: form.fingerprint} if form is not None else {}
+    marks.update({subject: mark for subject, mark, *_ in (form.others if form is not None else ())})
+    sources = [Source(subject, marks[subject]) for subject in {source for source, _ in plan.copies}]
+    for source in sources:
+        _refuse_changed(source)
+    with tempfile.TemporaryDirectory() as folder:
+        local = {source.url: source.url for source in sources}
+        for number, source in enumerate(one for one in sources if not one.is_local):
+            local[source.url] = os.path.join(folder, str(number))
+            Path(local[source.url]).write_bytes(source.whole())
+        yield replace(plan, copies=tuple((local[source], path) for source, path in plan.copies))
+    for source in sources:
+        _refuse_changed(source)
 
 
 def _refuse_large(layout: Layout, planned: FilePlan, url: str) -> None:

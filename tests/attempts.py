@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
-from collections.abc import Sequence
-from pathlib import Path
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dask
@@ -28,6 +27,7 @@ Digests = dict[str, str]
 def warm_up() -> None:
     """Import and compile what children need, and keep dask from starting threads."""
     dask.config.set(scheduler="synchronous")
+    warnings.simplefilter("ignore")  # of what is unusual in files that are damaged on purpose
     for layout in ("activations", "proteins", "ann", "episodes"):
         path = example_file(layout)
         everything(path)
@@ -54,9 +54,30 @@ def read(path: str) -> Digests:
     return digests(h5dask.open_dataset(path).compute())
 
 
+def corner(path: str, length: int = 5) -> dict[str, list[Any]]:
+    """Open a file and read the first few values along each dim of each variable."""
+    ds = h5dask.open_dataset(path)
+    return {
+        str(name): variable.isel(dict.fromkeys(variable.dims, slice(0, length))).values.tolist()
+        for name, variable in ds.variables.items()
+    }
+
+
+def sizes(path: str) -> dict[str, int]:
+    """Open a file in every way, and return the size of each dim."""
+    h5dask.open_dataset(path, chunks=None)
+    h5dask.open_dataset(path, chunks={})
+    return {str(dim): size for dim, size in h5dask.open_dataset(path).sizes.items()}
+
+
 def judge(path: str) -> list[str]:
     """Return problems and notes, all values read."""
     return [str(one) for one in h5dask.validate(path, values=True, notes=True)]
+
+
+def glance(path: str) -> list[str]:
+    """Return problems and notes, no value read."""
+    return [str(one) for one in h5dask.validate(path, notes=True)]
 
 
 def tell(path: str) -> Any:
@@ -76,6 +97,17 @@ def everything(path: str) -> Digests:
     if errors:
         raise errors[0]
     return found
+
+
+def refusals(path: str, attempts: Sequence[Callable[[str], Any]]) -> list[str]:
+    """Return what each attempt says of a file: the type and text of an error, or what it gave."""
+    said = []
+    for attempt in attempts:
+        try:
+            said.append(repr(attempt(path)))
+        except H5daskError as error:
+            said.append(f"{type(error).__name__}: {error}")
+    return said
 
 
 def truncations(path: str, positions: Sequence[int], right: Digests) -> list[str]:
@@ -101,14 +133,6 @@ def rewrite(source: str, target: str, **options: Any) -> None:
     h5dask.write_dataset(h5dask.open_dataset(source), target, **options)
 
 
-def write_example(layout: str, target: str, **options: Any) -> None:
+def write_example(layout: str, target: str, options: dict[str, Any] | None = None) -> None:
     """Write the example of a layout."""
-    h5dask.write_dataset(example(layout), target, layout=layout, **options)
-
-
-def copy(path: Path, folder: Path) -> Path:
-    """Copy a file into a folder, which must not hold it already."""
-    target = folder / path.name
-    assert not target.exists()
-    shutil.copyfile(path, target)
-    return target
+    h5dask.write_dataset(example(layout), target, layout=layout, **(options or {}))

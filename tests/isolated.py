@@ -5,6 +5,7 @@ A server without threads forks a child for each call; it knows nothing of h5dask
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import pickle
@@ -109,7 +110,9 @@ class Server:
 @cache
 def server(preload: str = "") -> Server:
     """Return the one server that all tests of a session share."""
-    return Server(preload)
+    started = Server(preload)
+    atexit.register(started.close)
+    return started
 
 
 def _send(stream: Any, message: Any) -> None:

@@ -246,6 +246,18 @@ def test_what_some_structures_lack_reads_as_nan(name: str, tmp_path: Path) -> No
     assert differences(path, tmp_path / "b.h5") == []
 
 
+def test_what_does_not_fit_can_be_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    h5dask.write_dataset(example("episodes"), path)
+    with h5py.File(path, "a") as f:
+        f["metadata/actions"] = np.zeros((6, 3))
+        f["metadata/short"] = np.zeros(5)
+    with pytest.raises(LayoutError, match=r"(?s)/metadata/actions: rank 2.*/metadata/short: 5 alo"):
+        h5dask.open_dataset(path)
+    ds = h5dask.open_dataset(path, drop_variables=["metadata_actions", "metadata_short"])
+    xr.testing.assert_equal(ds.compute(), example("episodes"))
+
+
 Action = Callable[[str], Any]
 WRONG: dict[str, tuple[Action, type[Exception], str]] = {
     "no file": (lambda p: h5dask.open_dataset(p + "x"), NotFound, "no such file"),

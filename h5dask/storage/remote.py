@@ -303,21 +303,12 @@ def translated(url: str) -> Iterator[None]:
 
 
 def publish(
-    temporary: str,
-    url: str,
-    options: Mapping[str, Any] | None = None,
-    *,
-    overwrite: bool = True,
+    temporary: str, url: str, options: Mapping[str, Any] | None = None, *, overwrite: bool = True
 ) -> None:
     """Make a finished local file appear under its name, whole or not at all.
 
     Locally: the file is synced, renamed over the target, and its folder synced. To a store: it
-    is uploaded.
-
-    Raises
-    ------
-    Conflict
-        A target appeared meanwhile that isn't to be overwritten.
+    is uploaded. A local target that appeared meanwhile and isn't to be overwritten is a `Conflict`.
     """
     if "://" in url:
         filesystem, path = filesystem_of(url, options)
