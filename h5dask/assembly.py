@@ -28,10 +28,6 @@ from h5dask.storage.array import StoredArray
 from h5dask.storage.remote import Source
 
 Chunks = str | int | Mapping[Any, Any] | None
-_MOST_ROWS = 2**23
-"""Rows that any file may declare, stored or not ..."""
-_MOST_ROWS_A_BYTE = 64
-"""... and rows for each byte of a larger one: labels of each take some 30 bytes of memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,13 +301,6 @@ def _labels(layout: Layout, file: Opened, only: Sequence[int] | None) -> Mapping
     groups = file.arrangement.groups
     if only is not None:
         groups = groups.taken(only)
-    rows = sum(groups.counts.get(str(layout.along), np.zeros(0, np.int64)).tolist())
-    if rows > _MOST_ROWS and rows > file.source.nbytes * _MOST_ROWS_A_BYTE:
-        raise Refused(
-            f"{file.source.url}: declares {rows:,} rows along {layout.along} and has "
-            f"{file.source.nbytes:,} bytes; labels aren't held for rows that can't be there: "
-            "write the file again, of the shape that its values have"
-        )
     return layout.labels(groups, file.contents)  # type: ignore[misc]
 
 

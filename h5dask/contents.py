@@ -147,6 +147,8 @@ class Contents:
     """The file's URL, for messages and for reading what was left out."""
     fingerprint: str
     """What identified the file's state when it was described."""
+    nbytes: int = 0
+    """Size of the file then."""
     complete: bool = True
     layout: str = ""
     """Name of the layout it was read as."""

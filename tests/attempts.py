@@ -32,7 +32,7 @@ def warm_up() -> None:
         path = example_file(layout)
         everything(path)
         with tempfile.TemporaryDirectory() as folder:
-            rewrite(path, f"{folder}/again.h5", compression="gzip")
+            rewrite(path, f"{folder}/again.h5", {"compression": "gzip"})
             read(f"{folder}/again.h5")
 
 
@@ -128,9 +128,9 @@ def truncations(path: str, positions: Sequence[int], right: Digests) -> list[str
     return said
 
 
-def rewrite(source: str, target: str, **options: Any) -> None:
+def rewrite(source: str, target: str, options: dict[str, Any] | None = None) -> None:
     """Open a file and write it as another."""
-    h5dask.write_dataset(h5dask.open_dataset(source), target, **options)
+    h5dask.write_dataset(h5dask.open_dataset(source), target, **(options or {}))
 
 
 def write_example(layout: str, target: str, options: dict[str, Any] | None = None) -> None:

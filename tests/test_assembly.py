@@ -17,6 +17,7 @@ from h5dask.storage.array import StoredArray
 from h5dask.testing import example, example_file
 from tests.files import LAYOUTS, activations, proteins
 from tests.files.variant import Variant, read
+from tests.rewriting import WIDE, with_base
 
 VARIANTS = [
     pytest.param(layout, variant, id=f"{layout}-{name}")
@@ -126,6 +127,30 @@ def test_a_lane_is_read_alone(tmp_path: Path) -> None:
         assert np.array_equal(ds.activations.sel(layer=layer), stored)
     both = ds.activations.sel(layer=[31, 0])
     assert np.array_equal(both[:, 0], arrays["scenarios/base/data/activations_layer_31"])
+
+
+def test_blocks_of_about_the_configured_size(tmp_path: Path) -> None:
+    path = with_base(tmp_path / "a.h5", WIDE)
+    with dask.config.set({"h5dask.block-size": "2.4kB"}):
+        ds = h5dask.open_dataset(path)
+    assert ds.chunks["vector"] == (100,) * 10
+    assert h5dask.open_dataset(path).chunks["vector"] == (1000,)
+    assert h5dask.open_dataset(path, chunks="4800B").chunks["vector"] == (200,) * 5
+
+
+def test_stored_chunks(tmp_path: Path) -> None:
+    path = with_base(tmp_path / "a.h5", WIDE, chunks=(300, 2))
+    assert h5dask.open_dataset(path, chunks={}).chunks["vector"] == (300, 300, 300, 100)
+    lazy = h5dask.open_dataset(path, chunks=None)
+    assert lazy.train.encoding["preferred_chunks"]["vector"] == (1000,)
+
+
+def test_blocks_end_where_datasets_end() -> None:
+    with dask.config.set({"h5dask.block-size": 500}):
+        ds = h5dask.open_dataset(example_file("activations"))
+    ends = np.cumsum(ds.chunks["record"]).tolist()
+    assert set(ends) <= {3, 5, 7}
+    assert len(ends) > 1
 
 
 def test_small_groups_share_blocks_and_text_counts_as_measured(tmp_path: Path) -> None:

@@ -10,27 +10,10 @@ import xarray as xr
 import h5dask
 from h5dask import layouts
 from h5dask.testing import example, example_file
-from tests.files import LAYOUTS
+from tests.rewriting import files, written
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*left out of the joined Dataset:UserWarning")
 JOINABLE = [name for name in layouts.names() if layouts.get(name).along]
-
-
-def files(folder: Path, layout: str, *names: str) -> list[str]:
-    """Write variants of a layout, each under its own name."""
-    paths = []
-    for i, name in enumerate(names):
-        path = folder / f"{i}_{name}.h5"
-        LAYOUTS[layout].VARIANTS[name].write(path)
-        paths.append(str(path))
-    return paths
-
-
-def written(ds: xr.Dataset, path: Path) -> xr.Dataset:
-    """Write a Dataset and open the file, which must be in order."""
-    h5dask.write_dataset(ds, path, overwrite=True)
-    assert h5dask.validate(path) == ()
-    return h5dask.open_dataset(path)
 
 
 def test_structures_that_are_numbered_alike_are_renumbered(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Files end to end: rows in order, labels that stay distinct, one form, and what is refused."""
 
+import warnings
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
@@ -15,7 +16,7 @@ import h5dask
 from h5dask import layouts
 from h5dask.errors import LayoutError
 from h5dask.testing import example, example_file
-from tests.files import LAYOUTS
+from tests.rewriting import files, written
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*left out of the joined Dataset:UserWarning")
 JOINABLE = [name for name in layouts.names() if layouts.get(name).along]
@@ -29,21 +30,12 @@ def same(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
         assert np.array_equal(found, expected, equal_nan=found.dtype.kind == "f")
 
 
-def files(folder: Path, layout: str, *names: str) -> list[str]:
-    """Write variants of a layout, each under its own name."""
-    paths = []
-    for i, name in enumerate(names):
-        path = folder / f"{i}_{name}.h5"
-        LAYOUTS[layout].VARIANTS[name].write(path)
-        paths.append(str(path))
-    return paths
-
-
-def written(ds: xr.Dataset, path: Path) -> xr.Dataset:
-    """Write a Dataset and open the file, which must be in order."""
-    h5dask.write_dataset(ds, path, overwrite=True)
-    assert h5dask.validate(path) == ()
-    return h5dask.open_dataset(path)
+@pytest.fixture(scope="module", autouse=True)
+def made() -> None:
+    """Write the examples before a test may forbid to compute."""
+    for layout in JOINABLE:
+        example_file(layout)
+        example_file(layout, 1)
 
 
 ALIKE = [
@@ -227,7 +219,8 @@ def test_what_differs_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match=text):
         h5dask.concat([one, other])
     if name != "variable":  # an array that the layout needs is always written
-        h5dask.write_dataset(other, tmp_path / "other.h5")
+        with warnings.catch_warnings(action="ignore"):  # of settings that name no scenario
+            h5dask.write_dataset(other, tmp_path / "other.h5")
         with pytest.raises(LayoutError, match=text):
             h5dask.open_dataset([example_file(layout), tmp_path / "other.h5"])
 

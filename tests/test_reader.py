@@ -7,7 +7,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import dask
 import dask.array as da
 import h5py
 import numpy as np
@@ -19,10 +18,18 @@ from h5dask import layouts
 from h5dask.errors import LayoutError, NotFound, Refused
 from h5dask.storage.remote import _LocalFile
 from h5dask.testing import example, example_file
-from tests.files import activations, ann, proteins
+from tests.files import activations, proteins
 from tests.files.same import differences
+from tests.rewriting import WIDE, with_base
 
 NAMES = layouts.names()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def made() -> None:
+    """Write the examples before a test may forbid to compute."""
+    for layout in NAMES:
+        example_file(layout)
 
 
 @pytest.fixture
@@ -37,19 +44,6 @@ def bytes_read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     monkeypatch.setattr(_LocalFile, "read_into", noting)
     return noted
-
-
-def stored(path: Path, values: Any, **storage: Any) -> Path:
-    """Write a benchmark whose base has these values."""
-    ann.VARIANTS["float_euclidean"].write(path)
-    with h5py.File(path, "a") as f:
-        del f["train"], f["test"]
-        f.create_dataset("train", data=values, **storage)
-        f.create_dataset("test", data=values[: len(f["neighbors"])])
-    return path
-
-
-WIDE = np.arange(6000, dtype="f4").reshape(1000, 6)
 
 
 @pytest.mark.parametrize("layout", NAMES)
@@ -77,38 +71,14 @@ def test_none_indexes_lazily_without_dask(no_compute: None, bytes_read: list[int
     assert sum(bytes_read) <= 2 * 4 * 4
 
 
-def test_blocks_of_about_the_configured_size(tmp_path: Path) -> None:
-    path = stored(tmp_path / "a.h5", WIDE)
-    with dask.config.set({"h5dask.block-size": "2.4kB"}):
-        ds = h5dask.open_dataset(path)
-    assert ds.chunks["vector"] == (100,) * 10
-    assert h5dask.open_dataset(path).chunks["vector"] == (1000,)
-    assert h5dask.open_dataset(path, chunks="4800B").chunks["vector"] == (200,) * 5
-
-
-def test_stored_chunks(tmp_path: Path) -> None:
-    path = stored(tmp_path / "a.h5", WIDE, chunks=(300, 2))
-    assert h5dask.open_dataset(path, chunks={}).chunks["vector"] == (300, 300, 300, 100)
-    lazy = h5dask.open_dataset(path, chunks=None)
-    assert lazy.train.encoding["preferred_chunks"]["vector"] == (1000,)
-
-
-def test_blocks_end_where_datasets_end() -> None:
-    with dask.config.set({"h5dask.block-size": 500}):
-        ds = h5dask.open_dataset(example_file("activations"))
-    ends = np.cumsum(ds.chunks["record"]).tolist()
-    assert set(ends) <= {3, 5, 7}
-    assert len(ends) > 1
-
-
 def test_one_row_is_read_as_one_row(tmp_path: Path, bytes_read: list[int]) -> None:
-    ds = h5dask.open_dataset(stored(tmp_path / "a.h5", WIDE))
+    ds = h5dask.open_dataset(with_base(tmp_path / "a.h5", WIDE))
     assert np.array_equal(ds.train[5], WIDE[5])
     assert bytes_read == [WIDE[5].nbytes]
 
 
 def test_one_row_of_chunks_is_read_as_its_chunks(tmp_path: Path, bytes_read: list[int]) -> None:
-    ds = h5dask.open_dataset(stored(tmp_path / "a.h5", WIDE, chunks=(10, 3)))
+    ds = h5dask.open_dataset(with_base(tmp_path / "a.h5", WIDE, chunks=(10, 3)))
     assert np.array_equal(ds.train[5], WIDE[5])
     assert sum(bytes_read) <= 2 * 10 * 3 * 4
     del bytes_read[:]

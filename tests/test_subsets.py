@@ -35,7 +35,7 @@ def same_rows(one: xr.Dataset, other: xr.Dataset) -> None:
             assert np.array_equal(a[name].values, b[name].values)
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(chosen=st.sets(st.integers(0, 6), min_size=1), layers=st.sampled_from([[3], [13], [13, 3]]))
 def test_any_samples_of_scenarios(
     chosen: set[int], layers: list[int], tmp_path_factory: pytest.TempPathFactory

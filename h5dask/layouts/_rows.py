@@ -15,6 +15,10 @@ from h5dask.layout import Labels
 Ints = NDArray[np.int64]
 MAX_ROWS = 2**31 - 1
 """Rows that labels are held for; as int32 counts them."""
+_FREE_ROWS = 2**23
+"""Rows that any file may declare, stored or not ..."""
+_ROWS_A_BYTE = 64
+"""... beside so many for each byte it has: labels take some 30 bytes of memory a row."""
 
 
 def subject_of(found: Contents | None) -> str:
@@ -36,6 +40,11 @@ def total(counts: Ints, found: Contents, dim: str) -> int:
         raise LayoutError(
             f"{found.subject}: found {rows!r} rows along {dim}, of which labels are held for at "
             f"most {MAX_ROWS!r}; open one group at a time with group=..."
+        )
+    if rows > _FREE_ROWS + _ROWS_A_BYTE * found.nbytes:
+        raise LayoutError(
+            f"{found.subject}: declares {rows!r} rows along {dim} and has {found.nbytes!r} bytes, "
+            "which can't hold them; write it again, of the shape that its values have"
         )
     return rows
 

@@ -181,6 +181,7 @@ def labels(groups: Groups, found: Contents) -> Labels:
         )
     held = table(keys, whole, found)
     counts = np.prod(np.stack(list(held.sizes.values())), axis=0)
+    _rows.total(counts, found, "sequence")
     within = _rows.within(counts)
     sizes = {axis: np.repeat(size, counts) for axis, size in held.sizes.items()}
     wide = np.int32 if held.number.max(initial=0) <= _rows.MAX_ROWS else np.int64

@@ -117,6 +117,7 @@ def describe(
                 walk.heap_base = opened.id.get_create_plist().get_userblock()
                 walk.heaps = soundness.Heaps(view, walk.heap_base) if view is not None else None
             walk.view = view
+            nbytes = opened.id.get_filesize()
             _walk(opened.id, walk)
         offsets = np.array(walk.offsets, np.int64)
     except (FileNotFoundError, PermissionError):
@@ -129,6 +130,7 @@ def describe(
     contents = Contents(
         subject=subject,
         fingerprint=fingerprint,
+        nbytes=nbytes,
         complete=walk.complete,
         paths=tuple(walk.paths),
         shapes=tuple(walk.shapes),

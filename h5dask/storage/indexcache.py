@@ -124,6 +124,7 @@ def _bound(target: Path) -> None:
 def _encode(contents: Contents, index: FileIndex) -> dict[str, Any]:
     """Lay everything out as numpy columns and one JSON text."""
     head = {
+        "nbytes": contents.nbytes,
         "complete": contents.complete,
         "forms": [_plain(asdict(form)) for form in contents.forms],
         "mean_nbytes": dict(contents.mean_nbytes),
@@ -232,6 +233,7 @@ def _decode(columns: Any, source: Source) -> tuple[Contents, FileIndex]:
     contents = Contents(
         subject=source.url,
         fingerprint=source.fingerprint,
+        nbytes=head["nbytes"],
         complete=head["complete"],
         paths=paths,
         shapes=shapes,

@@ -30,7 +30,7 @@ def new_part(url: str) -> str:
 
     Examples
     --------
-    >>> new_part("/tmp/queries.h5").startswith("/tmp/.queries.h5.")
+    >>> new_part("results/queries.h5").startswith("results/.queries.h5.")
     True
     """
     folder, prefix = _place(url)

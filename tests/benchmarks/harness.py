@@ -188,8 +188,13 @@ def report(title: str, measures: Iterable[Measure], asked: Options) -> None:
         done.append(measure)
         print(_line(measure), flush=True)
     if asked.results is not None:
-        content = {"title": title, **around, "measures": [asdict(measure) for measure in done]}
-        asked.results.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        _keep(asked.results, title, {**around, "measures": [asdict(one) for one in done]})
+
+
+def _keep(results: Path, title: str, found: Mapping[str, Any]) -> None:
+    """Write one program's measures beside those of others in the same file."""
+    kept = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+    results.write_text(json.dumps({**kept, title: found}, indent=1), encoding="utf-8")
 
 
 def _line(measure: Measure) -> str:

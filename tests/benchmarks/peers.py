@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -88,11 +89,13 @@ def over_virtualizarr(made: Made, chunks: Blocks | None) -> Iterator[da.Array]:
         others = [name for name in file[made.group] if name != made.dataset]
     # It gives each dataset dims of the same names, so that xarray can't hold two of other shapes.
     parse = HDFParser(group=made.group.strip("/") or None, drop_variables=others)
-    store = parse(f"file://{made.path}", ObjectStoreRegistry({"file://": LocalStore()}))
-    with xr.open_zarr(
-        store, consolidated=False, zarr_format=3, chunks={} if chunks is None else None
-    ) as ds:
-        yield _in_blocks(ds[made.dataset], chunks)
+    registry = ObjectStoreRegistry({"file://": LocalStore()})
+    chosen = {} if chunks is None else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its codecs are no part of Zarr's specification
+        store = parse(f"file://{made.path}", registry)
+        with xr.open_zarr(store, consolidated=False, zarr_format=3, chunks=chosen) as ds:
+            yield _in_blocks(ds[made.dataset], chunks)
 
 
 @contextmanager
