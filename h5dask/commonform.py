@@ -50,15 +50,15 @@ def _renumbered(layout: Layout, contents: Contents, numbers: Mapping[int, int]) 
         return contents
     if not contents.others:
         return replace(layout.renumber(contents, numbers), numbers=numbers)
-    own, *others = (
-        {old: numbers[new] for old, new in known.items() if new in numbers}
-        for known in (contents.numbers, *(known for _, _, known in contents.others))
-    )
-    files = ((subject, mark) for subject, mark, _ in contents.others)
+    known = [
+        {old: numbers[new] for old, new in part.numbers.items() if new in numbers}
+        for part in contents.parts
+    ]
+    others = zip(contents.others, known[1:], strict=True)
     return replace(
         layout.renumber(contents, numbers),
-        numbers=own,
-        others=tuple((*file, known) for file, known in zip(files, others, strict=True)),
+        numbers=known[0],
+        others=tuple(replace(part, numbers=new) for part, new in others),
     )
 
 

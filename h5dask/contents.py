@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,20 @@ class GroupForm:
     """Names of its members in order of creation, where the group tracks it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One of the files that lie end to end, as far as its contents can be read again."""
+
+    subject: str
+    """The file's URL."""
+    fingerprint: str
+    """What identified the file's state."""
+    group: str
+    """The one group that was opened, "" for the whole file."""
+    numbers: Mapping[int, int]
+    """New numbers of its groups by old ones."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contents:
     """All that a file holds but its values: paths, shapes, forms, attributes, links.
@@ -156,8 +171,8 @@ class Contents:
     """The one group that was opened, "" for the whole file."""
     numbers: Mapping[int, int] = field(default_factory=dict)
     """New numbers of its groups by old ones, where it was laid end to end with others."""
-    others: tuple[tuple[str, str, Mapping[int, int]], ...] = ()
-    """Subject, fingerprint and `numbers` of further files that were laid end to end with it."""
+    others: tuple[Part, ...] = ()
+    """Further files that were laid end to end with it."""
     paths: tuple[str, ...] = ()
     """Path of each dataset, in the order HDF5 lists them."""
     shapes: tuple[tuple[int, ...], ...] = ()
@@ -236,16 +251,33 @@ class Contents:
         """Return the positions of the datasets that lie in a group."""
         return [i for i, path in enumerate(self.paths) if path.startswith(group + "/")]
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The files that it describes: one, or several that lie end to end."""
+        first = Part(
+            subject=self.subject,
+            fingerprint=self.fingerprint,
+            group=self.group,
+            numbers=self.numbers,
+        )
+        return (first, *self.others)
+
     def within(self, group: str) -> Contents:
-        """Return these contents without the group's siblings, and what lies in them."""
+        """Return these contents without the group's siblings, and what lies in them.
+
+        Siblings at the root that hold no dataset stay: they tell of the file.
+        """
         if not group:
             return self
-        beside = group.rpartition("/")[0] + "/" if "/" in group else ""
-        inside = (group, group + "/")
+        mine, holding = group.split("/"), {path.split("/")[0] for path in self.paths}
 
         def stays(path: str) -> bool:
-            kept = path == inside[0] or path.startswith(inside[1])
-            return kept or not path or not path.startswith(beside)
+            parts = path.split("/")
+            n = sum(
+                1
+                for _ in takewhile(lambda pair: pair[0] == pair[1], zip(parts, mine, strict=False))
+            )
+            return not path or n in (len(parts), len(mine)) or (not n and parts[0] not in holding)
 
         part = self.only(self.positions_in(group))
         return replace(
@@ -264,7 +296,7 @@ class Contents:
         mean_nbytes = dict(self.mean_nbytes)
         held, further = set(paths), list(self.others)
         for other in others:
-            further += [(other.subject, other.fingerprint, other.numbers), *other.others]
+            further += other.parts
             for path, shape, of in zip(other.paths, other.shapes, other.form_of, strict=True):
                 if path not in held:
                     held.add(path)

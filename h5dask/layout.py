@@ -12,7 +12,7 @@ import numpy as np
 from h5dask.check import Check
 from h5dask.contents import Contents
 from h5dask.groups import Groups
-from h5dask.pattern import parse, placeholders
+from h5dask.pattern import fill, parse, placeholders
 from h5dask.problem import Problem
 
 if TYPE_CHECKING:
@@ -240,6 +240,13 @@ class Layout:
         """Patterns of root groups that may number in the many thousands."""
         tops = {path.split("/")[0] for spec in self.arrays for path in spec.paths if "/" in path}
         return tuple(sorted(top for top in tops if "{" in top))
+
+    def folder_of(self, keys: Mapping[str, str]) -> str:
+        """Return the group in which a group's datasets lie; "" where its keys are empty."""
+        held = (path for spec in self.arrays for path in spec.paths)
+        parts = next((path for path in held if placeholders(path)), "").split("/")
+        depth = next((i + 1 for i, part in enumerate(parts) if placeholders(part)), 0)
+        return fill("/".join(parts[:depth]), keys) if any(keys.values()) else ""
 
     def spec_of(self, path: str) -> tuple[ArraySpec, str, dict[str, str]] | None:
         """Return the spec that a dataset's path belongs to, the alternative and its keys."""

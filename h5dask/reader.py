@@ -19,7 +19,6 @@ from h5dask.errors import LayoutError, NotFound, Refused
 from h5dask.grouping import arrange, arrange_without
 from h5dask.joining import warn_left_out
 from h5dask.layout import Layout
-from h5dask.pattern import fill, placeholders
 from h5dask.problem import Problem
 from h5dask.storage.families import families
 from h5dask.storage.indexcache import described
@@ -175,18 +174,19 @@ def open_groups(
         arrangement = arrange_without(chosen, part, dropped)
         _refuse(source, arrangement.misfits)
         mine = [i for i, key in enumerate(arrangement.groups.keys) if key == keys[at]]
+        folder, node = _node(chosen, whole.groups.keyed(at))
+        if source.content is None:  # what else lies in the folder is read when it is written
+            part = replace(part, group=folder, complete=False)
         opened = Opened(source=source, contents=part, index=where, arrangement=arrangement)
-        node = _node(chosen, whole.groups.keyed(at))
         nodes[node] = assemble(chosen, [opened], chunks=chunks, drop=dropped, only=mine)
     return nodes
 
 
-def _node(layout: Layout, keys: Mapping[str, str]) -> str:
-    """Return the name of a group's node: its folder's name, and its other keys."""
-    first, *rest = [value for value in keys.values() if value] or [""]
-    folder = next(p for spec in layout.arrays for p in spec.paths if placeholders(p))
-    part = next(part for part in folder.split("/") if "{" in part)
-    return ".".join([fill(part, keys) if first else "", *rest]) or "/"
+def _node(layout: Layout, keys: Mapping[str, str]) -> tuple[str, str]:
+    """Return a group's folder, and the name of its node: the folder's name, and its other keys."""
+    _, *rest = [value for value in keys.values() if value] or [""]
+    folder = layout.folder_of(keys)
+    return folder, ".".join([folder.rpartition("/")[2], *rest]) or "/"
 
 
 def identify(urlpath: UrlPath, *, storage_options: Options = None) -> str:

@@ -42,7 +42,8 @@ def _derived(draft: Draft) -> tuple[Derived, Derived]:
     """Return what followed from the form's sizes, and what follows from the Dataset's."""
     layout, ds = draft.layout, draft.ds
     before: Derived = {}
-    if draft.form is not None:
+    # A group that was opened alone brings along what the whole file counts.
+    if draft.form is not None and not draft.form.group:
         arrangement = arrange(layout, draft.form)
         if not arrangement.misfits:
             before = derived_from(layout, draft.form, arrangement)

@@ -38,6 +38,7 @@ from h5dask.storage.describe import describe
 from h5dask.storage.indexcache import described
 from h5dask.storage.parts import new_part, remove_abandoned
 from h5dask.storage.remote import (
+    FILE_OBJECT,
     Source,
     absolute,
     filesystem_of,
@@ -232,17 +233,23 @@ def complete_form(form: Contents | None) -> Contents | None:
     """
     if form is None or form.complete:
         return form
-    parts, numbers = [], []
-    for subject, mark, new in ((form.subject, form.fingerprint, form.numbers), *form.others):
-        source = Source(subject, mark)
+    wholes = []
+    for part in form.parts:
+        source = Source(part.subject, part.fingerprint)
         _refuse_changed(source)
         whole = described(source)[0]
-        parts.append(replace(whole.within(form.group), layout=form.layout))
-        numbers.append(new)
-    return joined_contents(parts, numbers) if form.others else parts[0]
+        wholes.append(replace(whole.within(part.group), layout=form.layout))
+    if not form.others:
+        return wholes[0]
+    return joined_contents(wholes, [part.numbers for part in form.parts])
 
 
 def _refuse_changed(source: Source) -> None:
+    if source.url.startswith(FILE_OBJECT):
+        raise Refused(
+            f"{source.url}: holds what the layout doesn't know, which is carried over from files "
+            "with a path only; open it by its path, or name another form with like="
+        )
     if source.changed():
         raise InputChanged(
             f"{source.url}: changed since it was opened, so its form is no longer known; "
@@ -254,7 +261,7 @@ def _refuse_changed(source: Source) -> None:
 def _carried(plan: Plan, form: Contents | None) -> Iterator[Plan]:
     """Give the plan with local files to carry objects over from: those that were opened."""
     marks = {form.subject: form.fingerprint} if form is not None else {}
-    marks.update({subject: mark for subject, mark, *_ in (form.others if form is not None else ())})
+    marks.update({part.subject: part.fingerprint for part in (form.others if form else ())})
     sources = [Source(subject, marks[subject]) for subject in {source for source, _ in plan.copies}]
     for source in sources:
         _refuse_changed(source)

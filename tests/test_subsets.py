@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import h5dask
 from h5dask import layouts
-from h5dask.errors import LayoutError
+from h5dask.errors import LayoutError, Refused
 from h5dask.testing import example_file
 from tests.files import LAYOUTS
 from tests.files.same import differences
@@ -193,3 +193,85 @@ def test_small_attributes_keep_their_types(tmp_path: Path) -> None:
         attrs = f["structure_1"].attrs
         assert (attrs["num_samples"], attrs["num_samples"].dtype) == (2, np.int32)
         assert (attrs["sequence_length"], attrs["sequence_length"].dtype) == (7, np.int32)
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "group"),
+    [
+        ("activations", "prefilled_zero_rows", "scenarios/base"),
+        ("activations", "prefilled_zero_rows", "scenarios/matching_few_shot_prefilled"),
+        ("activations", "empty_groups", "scenarios/base"),
+        ("proteins", "newer_grid", "structure_1"),
+        ("proteins", "tracked_order", "structure_2"),
+    ],
+)
+def test_a_group_that_was_opened_alone_is_a_file_of_its_own(
+    layout: str, name: str, group: str, tmp_path: Path
+) -> None:
+    ds = opened(tmp_path / "a.h5", layout, name, group=group)
+    back = written(ds, tmp_path / "b.h5")
+    xr.testing.assert_equal(back.compute(), ds.compute())
+    with h5py.File(tmp_path / "b.h5") as f, h5py.File(tmp_path / "a.h5") as old:
+        assert f.attrs.keys() == old.attrs.keys()
+        assert list(f[group].parent) == [group.rpartition("/")[2]]
+        assert set(_everything(f[group])) == set(_everything(old[group]))
+        if layout == "activations":
+            assert f.attrs["num_samples"] == 5
+            assert f["metadata"].attrs.keys() == old["metadata"].attrs.keys()
+
+
+def _everything(group: h5py.Group) -> list[str]:
+    names: list[str] = []
+    group.visit(names.append)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"), [("activations", "prefilled_zero_rows"), ("proteins", "many_structures")]
+)
+def test_the_nodes_of_a_tree_are_files_of_their_own_and_join_again(
+    layout: str, name: str, tmp_path: Path
+) -> None:
+    whole = opened(tmp_path / "a.h5", layout, name)
+    nodes = [leaf.to_dataset() for leaf in h5dask.open_datatree(tmp_path / "a.h5").leaves]
+    for node in nodes:
+        same_rows(written(node, tmp_path / "b.h5", overwrite=True), node)
+    joined = written(h5dask.concat(nodes), tmp_path / "c.h5")
+    same_rows(joined, whole)
+    if layout == "proteins":
+        assert differences(tmp_path / "a.h5", tmp_path / "c.h5") == []
+
+
+def test_a_file_object_is_written_back(tmp_path: Path) -> None:
+    for layout in LAYOUTS:
+        name = {"proteins": "first_generation", "activations": "tree_form"}.get(layout, "gzip")
+        name = "labels" if layout == "ann" else name
+        LAYOUTS[layout].VARIANTS[name].write(tmp_path / "a.h5")
+        with (tmp_path / "a.h5").open("rb") as file:
+            ds = h5dask.open_dataset(file)
+        h5dask.write_dataset(ds, tmp_path / f"{layout}.h5")
+        assert differences(tmp_path / "a.h5", tmp_path / f"{layout}.h5") == []
+    LAYOUTS["ann"].VARIANTS["unknown_members"].write(tmp_path / "a.h5")
+    with (tmp_path / "a.h5").open("rb") as file:
+        ds = h5dask.open_dataset(file)
+    with pytest.raises(Refused, match=r"file object .*a\.h5: holds what the layout doesn't know"):
+        h5dask.write_dataset(ds, tmp_path / "b.h5")
+
+
+@pytest.mark.parametrize("chunks", [None, {}])
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        ("activations", "prefilled_zero_rows"),
+        ("proteins", "newer_grid"),
+        ("ann", "four_attributes_float"),
+        ("episodes", "gzip"),
+    ],
+)
+def test_what_xarray_opened_is_written_back_as_the_same_file(
+    layout: str, name: str, chunks: Any, tmp_path: Path
+) -> None:
+    LAYOUTS[layout].VARIANTS[name].write(tmp_path / "a.h5")
+    with xr.open_dataset(tmp_path / "a.h5", engine="h5dask", chunks=chunks) as ds:
+        h5dask.write_dataset(ds, tmp_path / "b.h5")
+    assert differences(tmp_path / "a.h5", tmp_path / "b.h5") == []

@@ -42,11 +42,12 @@ def described(source: Source, families: Iterable[Family] = ()) -> tuple[Contents
     source : Source
         The file and its state.
     families : iterable of Family
-        Groups described by known members only; without any, all is described, uncached.
+        Groups described by known members only; without any, all is described, uncached. So is
+        a file object, which can't be asked again.
     """
-    families = tuple(families)
+    families = tuple(families) if source.content is None else ()
     key = _key(source, families)
-    if families and source.content is None:
+    if families:
         known = _load(key, source)
         if known is not None:
             return known
@@ -54,7 +55,7 @@ def described(source: Source, families: Iterable[Family] = ()) -> tuple[Contents
         found = describe(
             file, subject=source.url, fingerprint=source.fingerprint, families=families
         )
-    if families and source.content is None and _worth(found):
+    if families and _worth(found):
         _save(key, *found)
     return found
 

@@ -33,6 +33,8 @@ from h5dask.errors import (
     StoreUnavailable,
 )
 
+FILE_OBJECT = "file object"
+"""How the name of an open file begins that was read whole, and can't be opened again."""
 UrlPath = str | os.PathLike[str] | BinaryIO
 """What names one file: a local path, an fsspec URL, or an open binary file."""
 
@@ -240,7 +242,7 @@ def resolved(urlpath: str | os.PathLike[str]) -> str:
 def _read_whole(file: Any) -> Source:
     file.seek(0)
     content = file.read()
-    name = str(getattr(file, "name", "") or "file object")
+    name = f"{FILE_OBJECT} {getattr(file, 'name', '')}".strip()
     return Source(name, hashlib.sha256(content).hexdigest()[:32], {}, content)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 from h5py import h5f, h5g, h5p
@@ -85,10 +85,9 @@ def create(path: str, plan: Plan) -> dict[str, ChunkIndex]:
 
 
 def _remove(path: str) -> None:
-    try:
+    # What keeps it from being removed also keeps it from being made, which is told.
+    with suppress(OSError):
         os.unlink(path)
-    except FileNotFoundError:
-        return
 
 
 def _write_empty(path: str, plan: Plan, access: Any) -> int:
