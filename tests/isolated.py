@@ -10,6 +10,7 @@ import contextlib
 import os
 import pickle
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -27,6 +28,9 @@ ROOT = Path(__file__).parents[1]
 SECONDS = 10
 """What one call may take before it counts as a hang."""
 AT_ONCE = 2
+SHIM = Path(__file__).parent / "crash" / "shim.c"
+CAN_KILL = sys.platform == "linux" and shutil.which("cc") is not None
+"""Whether `SHIM`, by which a child is killed at a call of the system's, can be made here."""
 _LENGTH = struct.Struct("<Q")
 
 
@@ -108,9 +112,15 @@ class Server:
 
 
 @cache
-def server(preload: str = "") -> Server:
+def server() -> Server:
     """Return the one server that all tests of a session share."""
-    started = Server(preload)
+    folder = tempfile.mkdtemp(prefix="h5dask-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    library = f"{folder}/shim.so" if CAN_KILL else ""
+    if library:
+        command = ["cc", "-shared", "-fPIC", "-O1", "-o", library, str(SHIM), "-ldl"]
+        subprocess.run(command, check=True)
+    started = Server(preload=library)
     atexit.register(started.close)
     return started
 

@@ -154,6 +154,8 @@ def test_bytes_that_are_no_text_are_read_all_the_same(name: str, tmp_path: Path)
     damaged.BAD_TEXT[name](path)
     outcome = server()(attempts.everything, str(path))
     assert outcome.error is None, outcome.said
+    problems = [str(one) for one in h5dask.validate(path, values=True)]
+    assert any(re.search(r"text\.h5: /episode_ids: \d+ (ids|texts)", one) for one in problems)
 
 
 def endless_heap(path: Path) -> None:
@@ -218,7 +220,10 @@ def test_nothing_outside_the_file_is_read(name: str, tmp_path: Path) -> None:
         assert any("isn't followed" in line and "/train" in line for line in said)
     else:
         assert isinstance(outcome.error, Refused)
-        assert re.search(r"/train.*(external|virtual) storage", everything)
+        assert re.search(r"/train.*(external|virtual) storage", outcome.said)
+        (problem,) = h5dask.validate(path)
+        assert "/train: " in str(problem)
+        assert "storage, whose values lie in other files" in str(problem)
         assert not target.exists()
 
 

@@ -151,6 +151,14 @@ def find_nul(block: Array, start: int, setting: Setting) -> Findings:
     return flagged(block, mask.reshape(block.shape), start)
 
 
+def find_no_text(block: Array, start: int, setting: Setting) -> Findings:
+    """Find bytes that aren't UTF-8, which therefore weren't read as text."""
+    if block.dtype.kind != "O":
+        return Findings()
+    mask = np.fromiter((isinstance(x, bytes) for x in block.flat), np.bool_, block.size)
+    return flagged(block, mask.reshape(block.shape), start)
+
+
 def find_empty(block: Array, start: int, setting: Setting) -> Findings:
     """Find text without a letter."""
     mask = np.fromiter((not text for text in _texts(block)), np.bool_, block.size)

@@ -50,6 +50,7 @@ def problems(layout: Layout, found: Contents, *, nbytes: int = 0) -> tuple[Probl
         *_missing(layout, found),
         *_empty(layout, found, arrangement),
         *_dtypes(found, arrangement),
+        *_elsewhere(found, arrangement),
         *attributes.declared(layout, found),
         *attributes.contradictions(layout, found, arrangement),
         *_limits(layout, found, arrangement, nbytes),
@@ -167,6 +168,20 @@ def _dtypes(found: Contents, arrangement: Arrangement) -> Iterator[Problem]:
                 )
             elif spec.reads(dtype) and not spec.accepts(dtype):
                 yield wrong_dtype(found, path, spec)
+
+
+def _elsewhere(found: Contents, arrangement: Arrangement) -> Iterator[Problem]:
+    """Yield each dataset whose values lie in other files, which are never followed."""
+    for variable in arrangement.variables:
+        for path in dict.fromkeys(variable.held()):
+            storage = found.form(path).storage
+            if storage in ("external", "virtual"):
+                yield Problem(
+                    where=place(found, path),
+                    found=f"{storage} storage, whose values lie in other files",
+                    expected="values in this file",
+                    way_out="copy them into it, as with h5repack",
+                )
 
 
 def _limits(

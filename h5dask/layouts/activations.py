@@ -242,6 +242,13 @@ _CHECKS = (
         expected="text without NUL, where HDF5's variable-length text ends",
         way_out="strip the NULs",
     ),
+    Check(
+        variables=TEXTS,
+        find=faults.find_no_text,
+        found="{count} texts of {name} that aren't UTF-8",
+        expected="UTF-8, as the file says",
+        way_out="decode them by the encoding they have, and write them again",
+    ),
 )
 
 LAYOUT = Layout(

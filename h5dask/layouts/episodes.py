@@ -159,6 +159,13 @@ _CHECKS = (
         expected="text without NUL, where HDF5's variable-length text ends",
         way_out="strip the NULs",
     ),
+    Check(
+        variables=("episode_ids", "metadata_{field}"),
+        find=faults.find_no_text,
+        found="{count} texts of {name} that aren't UTF-8",
+        expected="UTF-8, as the file says",
+        way_out="decode them by the encoding they have, and write them again",
+    ),
 )
 
 LAYOUT = Layout(

@@ -201,8 +201,7 @@ def expand(
             raise NotFound("no files: an empty list was given; name at least one file")
         return found
     url = absolute(urlpath)
-    is_pattern = "*" in url if "://" in url else glob.has_magic(url) and not os.path.exists(url)
-    if not is_pattern:
+    if "*" not in url if "://" in url else not glob.has_magic(url) or os.path.exists(url):
         return [Source(url, fingerprint(url, options), dict(options or {}))]
     if "://" in url:
         filesystem, path = filesystem_of(url, options)

@@ -122,7 +122,7 @@ def _measured(case: Case, made: files.Made, asked: Options) -> Iterator[Measure]
         if dataset.compression:
             smaller = dataset.nbytes / dataset.id.get_storage_size()
             setting += f", {smaller:.2f} times smaller"
-        raced = race(peers.reading(values), ways, asked.repeat)
+        raced = race(peers.reading(values), ways, asked)
         yield from speeds(f"{case.name}, {setting}", values.nbytes, raced, wanted)
 
 

@@ -90,7 +90,7 @@ def measures(asked: Options) -> Iterator[Measure]:
                     if not compressed:
                         ways = {PLAIN: _as_plain_file(place, block, n_blocks), **ways}
                     ours = _by_h5dask(place, case, block, n_blocks)
-                    raced = list(race(ours, ways, asked.repeat))
+                    raced = list(race(ours, ways, asked))
                     if compressed:
                         sizes = [(place / f"{name}.h5").stat().st_size for name in ("ours", "peer")]
                         setting += f", {sizes[0] / sizes[1]:.2f} times h5py's bytes"

@@ -26,8 +26,6 @@ from dask.utils import parse_bytes
 
 N_THREADS = 2
 """Threads of every side, however many cores there are."""
-LEAST_SECONDS = 4.0
-"""What each pair gets beyond its `repeat` runs: short runs differ most from each other."""
 PACKAGES = ("h5dask", "dask", "xarray", "numpy", "h5py", "h5netcdf", "zarr", "virtualizarr")
 
 Way = Callable[[], Any]
@@ -42,6 +40,8 @@ class Options:
     """Bytes of values in each file."""
     repeat: int
     """Pairs of runs at least, of which the best count."""
+    seconds: float
+    """What each pair gets beyond that: short runs differ most from each other."""
     folder: Path
     """Where files are made."""
     only: tuple[str, ...]
@@ -85,6 +85,7 @@ def options(about: str | None, argv: Sequence[str] | None = None, size: str = "1
     add = parser.add_argument
     add("--size", type=parse_bytes, default=parse_bytes(size), help=f"values a file ({size})")
     add("--repeat", type=int, default=5, help="least pairs of runs, of which the best count (5)")
+    add("--seconds", type=float, default=4.0, help="least time for each pair's runs (4)")
     add("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where files are made")
     add("--only", action="append", default=[], metavar="WORD", help="cases whose name holds it")
     add("--json", type=Path, dest="results", metavar="FILE", help="write the measures there too")
@@ -92,6 +93,7 @@ def options(about: str | None, argv: Sequence[str] | None = None, size: str = "1
     return Options(
         nbytes=given.size,
         repeat=max(1, given.repeat),
+        seconds=given.seconds,
         folder=given.folder,
         only=tuple(given.only),
         results=given.results,
@@ -126,7 +128,7 @@ def timed(way: Way) -> float:
         gc.enable()
 
 
-def race(ours: Way, peers: Mapping[str, Way], repeat: int) -> Iterator[tuple[str, float, float]]:
+def race(ours: Way, peers: Mapping[str, Way], asked: Options) -> Iterator[tuple[str, float, float]]:
     """Run ours and each peer in turn; yield each peer's name, our best seconds, and its own.
 
     Each peer is set against the runs of ours next to its own, so that what else the machine does
@@ -139,11 +141,11 @@ def race(ours: Way, peers: Mapping[str, Way], repeat: int) -> Iterator[tuple[str
     spent = dict.fromkeys(peers, 0.0)
     for done in count(1):
         for name, peer in peers.items():
-            if done <= repeat or spent[name] < LEAST_SECONDS:
+            if done <= asked.repeat or spent[name] < asked.seconds:
                 pair = timed(ours), timed(peer)
                 best[name] = min(best[name][0], pair[0]), min(best[name][1], pair[1])
                 spent[name] += sum(pair)
-        if done >= repeat and min(spent.values()) >= LEAST_SECONDS:
+        if done >= asked.repeat and min(spent.values()) >= asked.seconds:
             break
     for name, (mine, theirs) in best.items():
         yield name, mine, theirs

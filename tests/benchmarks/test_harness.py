@@ -9,32 +9,32 @@ import pytest
 from tests.benchmarks import bench_open, bench_read, bench_write, harness
 from tests.benchmarks.harness import Measure, Options, options, race, report, speeds, workplace
 
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "LEAST_SECONDS", 0.0)
+BRIEFLY = ("--size", "4MB", "--repeat", "1", "--seconds", "0")
 
 
 def small(folder: Path, *more: str) -> Options:
-    return options(None, ["--size", "4MB", "--repeat", "1", "--folder", str(folder), *more])
+    return options(None, [*BRIEFLY, "--folder", str(folder), *more])
+
+
+TWICE = options(None, ["--repeat", "2", "--seconds", "0"])
 
 
 def test_runs_are_interleaved() -> None:
     ran: list[str] = []
     peers = {name: lambda name=name: ran.append(name) for name in ("a", "b")}
-    assert [name for name, *_ in race(lambda: ran.append("ours"), peers, 2)] == ["a", "b"]
+    assert [name for name, *_ in race(lambda: ran.append("ours"), peers, TWICE)] == ["a", "b"]
     assert ran == ["ours", "a", "b", *["ours", "a", "ours", "b"] * 2]
 
 
 def test_peer_that_reads_other_values_is_refused() -> None:
     with pytest.raises(AssertionError, match=r"theirs: read \[1, 3\], expected \[1, 2\]"):
-        list(race(lambda: [1, 2], {"theirs": lambda: [1, 3]}, 1))
+        list(race(lambda: [1, 2], {"theirs": lambda: [1, 3]}, TWICE))
 
 
 def test_each_side_counts_with_its_best_run(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = itertools.chain([2.0, 8.0], [4.0, 6.0])
     monkeypatch.setattr(harness, "timed", lambda way: next(seconds))
-    raced = list(race(lambda: None, {"theirs": lambda: None}, 2))
+    raced = list(race(lambda: None, {"theirs": lambda: None}, TWICE))
     assert raced == [("theirs", 2.0, 6.0)]
     [measure] = speeds("a case", 12 * 10**9, raced, {"theirs": 4.0})
     assert (measure.value, measure.missed, measure.notes) == (3.0, True, "6.00 and 2.00 GB/s")
