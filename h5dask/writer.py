@@ -35,6 +35,7 @@ from h5dask.joining import layout_of
 from h5dask.layout import Layout
 from h5dask.planning import FilePlan, in_order, plan_file
 from h5dask.storage.describe import describe
+from h5dask.storage.families import families
 from h5dask.storage.indexcache import described
 from h5dask.storage.parts import new_part, remove_abandoned
 from h5dask.storage.remote import (
@@ -301,7 +302,8 @@ def _finish(
             f"{url}: /{missing[0]} got {counted[missing[0]]:,} of {expected[missing[0]]:,} "
             "values; nothing was published"
         )
-    contents, _ = describe(temporary, subject=url, fingerprint="")
+    known = families(layouts.all_layouts())
+    contents, _ = describe(temporary, subject=url, fingerprint="", families=known)
     lost = [path for path in expected if path not in contents]
     if lost:
         raise CorruptInput(f"{url}: /{lost[0]} is not in the written file; nothing was published")
