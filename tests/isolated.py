@@ -80,7 +80,8 @@ class Server:
     """
 
     def __init__(self, preload: str = "") -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        # One thread: a fork of several may find a lock held for ever.
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
         if preload:
             environment["LD_PRELOAD"] = preload
         self._lock = threading.Lock()

@@ -33,6 +33,8 @@ def test_workers_are_set_up_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyP
     main = sys.modules["__main__"]
     monkeypatch.setattr(main, "__file__", str(script), raising=False)
     monkeypatch.setattr(main, "__spec__", None)
+    for name in ENVIRONMENT:  # clusters of other tests leave them set, and what is set is kept
+        monkeypatch.delenv(name, raising=False)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     before = set(psutil.Process().children(recursive=True))
     with local_processes(1, str(tmp_path)) as client:

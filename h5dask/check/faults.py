@@ -152,11 +152,20 @@ def find_nul(block: Array, start: int, setting: Setting) -> Findings:
 
 
 def find_no_text(block: Array, start: int, setting: Setting) -> Findings:
-    """Find bytes that aren't UTF-8, which therefore weren't read as text."""
+    """Find bytes that aren't UTF-8, which therefore aren't read as text."""
     if block.dtype.kind != "O":
         return Findings()
-    mask = np.fromiter((isinstance(x, bytes) for x in block.flat), np.bool_, block.size)
+    mask = np.fromiter(map(_is_no_text, block.flat), np.bool_, block.size)
     return flagged(block, mask.reshape(block.shape), start)
+
+
+def _is_no_text(value: Any) -> bool:
+    try:
+        if isinstance(value, bytes):
+            value.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def find_empty(block: Array, start: int, setting: Setting) -> Findings:
