@@ -1,27 +1,26 @@
 """A planned file's values -> its skeleton, under whatever scheduler dask has.
 
-Uncompressed datasets take one task a source block, from any thread, process or machine that
-shares the file. Compressed ones are encoded in parallel and placed one block after the other.
-Workers that don't share the file send their blocks here instead, a few at a time.
+Uncompressed datasets take one task a source block, fused with what computes it, from any thread,
+process or machine that shares the file. How compressed ones get there is `encoding`'s matter.
+Workers that don't share the file send their blocks here instead.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate
+from itertools import groupby
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.base import compute as compute_all
+from dask.base import tokenize
 from dask.delayed import Delayed, delayed
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
@@ -29,39 +28,64 @@ from numpy.typing import NDArray
 from h5dask.blocks import BLOCK_SIZE
 from h5dask.chunkindex import ChunkIndex
 from h5dask.drafting import Transfer
-from h5dask.placing import Pieces, Runs, check_block, converted, write_block
+from h5dask.encoding import (
+    IN_FLIGHT,
+    Encoded,
+    chained,
+    corners_of,
+    encode_block,
+    encoded_of,
+    place_block,
+)
+from h5dask.placing import Target, Written, check_block, write_block
 from h5dask.planning import FilePlan
-from h5dask.storage.chunkwriter import ChunkWriter, encode_chunks
-from h5dask.storage.codec import decodable
 from h5dask.storage.parts import PROBE
 
-_IN_FLIGHT = 2
-"""Blocks a thread that may wait for their place in the file."""
+_CHECKED_AT_ONCE = 16
+"""Blocks that one task reads back."""
+
+Ordinal = tuple[int, ...]
+"""Which block of a variable, along each dim."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Direct:
-    """One block that is written as bytes."""
+class Delivery:
+    """The tasks that write every value into a skeleton."""
 
-    name: str
-    block: Delayed
-    shape: tuple[int, ...]
-    pieces: tuple[Pieces, ...]
+    writes: list[Delayed] = field(default_factory=list)
+    """One for each block that is written as bytes; gives a `Written`."""
+    blocks: list[tuple[Target, Ordinal]] = field(default_factory=list)
+    """Where each of them belongs."""
+    places: list[Delayed] = field(default_factory=list)
+    """One for each block of compressed datasets, in the order in which they run."""
 
+    def checks(self, written: Sequence[Any], after: Any = None) -> list[Delayed]:
+        """Return tasks that read back what was written; they run once `after` is there."""
+        found = []
+        jobs = zip(self.blocks, written, strict=True)
+        for _, some in groupby(jobs, key=lambda job: id(job[0][0])):
+            mine = list(some)
+            target = mine[0][0][0]
+            shared = _shared(target)
+            for first in range(0, len(mine), _CHECKED_AT_ONCE):
+                part = mine[first : first + _CHECKED_AT_ONCE]
+                name = f"check-{target.variable}-{tokenize(target.file, part[0][0][1])}"
+                ordinals, what = [at for (_, at), _ in part], [one for _, one in part]
+                found.append(_task(name, _check_blocks)(what, ordinals, shared, after=after))
+        return found
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Encoded:
-    """One block of a compressed dataset."""
-
-    block: Delayed
-    shape: tuple[int, ...]
-    start: tuple[int, ...]
-    transfer: Transfer
+    def tasks(self) -> list[Delayed]:
+        """Return what writes all and, when all is written, reads it back; each gives counts."""
+        if not self.writes:
+            return self.places
+        file = self.blocks[0][0].file
+        barrier = _task(f"written-{tokenize(file)}", _wait)(self.writes)
+        return [*self.checks(self.writes, barrier), *self.places]
 
 
 def deliver(
     ds: xr.Dataset, planned: FilePlan, indexes: Mapping[str, ChunkIndex], file: str
-) -> list[Delayed]:
+) -> Delivery:
     """Return the tasks that write every value into a skeleton, and read back what they wrote.
 
     Parameters
@@ -77,49 +101,40 @@ def deliver(
 
     Returns
     -------
-    list of Delayed
-        Each gives a mapping: path -> number of values that arrived. Memory per task: the block,
-        and for compressed datasets its encoded bytes.
+    Delivery
+        Its tasks give lists of `Written`. Memory per task: the block, and for compressed datasets
+        its encoded bytes.
     """
-    jobs = list(_jobs(ds, planned, indexes))
-    if not _workers_share(file + PROBE):
-        return [delayed(counts) for counts in _here(jobs, file)]
-    # Names end with the file's, which is unique: a cluster must not take one write for another.
-    token = os.path.basename(file)
-    direct = [job for job in jobs if isinstance(job, _Direct)]
-    writes = [
-        _task(f"write-{job.name}-{token}", partial(write_block, pieces=job.pieces, file=file))(
-            job.block
-        )
-        for job in direct
-    ]
-    barrier = _task(f"written-{token}", _wait)(writes)
-    counts = [
-        _task(
-            f"check-{job.name}-{token}",
-            partial(check_block, pieces=job.pieces, shape=job.shape, file=file),
-        )(written, after=barrier)
-        for written, job in zip(writes, direct, strict=True)
-    ]
-    by_path: dict[str, list[_Encoded]] = defaultdict(list)
-    for job in jobs:
-        if isinstance(job, _Encoded):
-            by_path[job.transfer.path].append(job)
-    return [*counts, *_chained(by_path, file)]
-
-
-def _jobs(
-    ds: xr.Dataset, planned: FilePlan, indexes: Mapping[str, ChunkIndex]
-) -> Iterator[_Direct | _Encoded]:
-    """Yield every block that is to be written, and where it belongs."""
-    by_variable: dict[str, list[Transfer]] = defaultdict(list)
+    encoded: list[Encoded] = []
+    by_variable: dict[str, list[Transfer]] = {}
     for transfer in planned.transfers:
         if transfer.form.filters:
-            yield from _encoded_jobs(_values(ds, transfer.variable), transfer)
+            encoded.append(encoded_of(_values(ds, transfer.variable), transfer))
         else:
-            by_variable[transfer.variable].append(transfer)
+            by_variable.setdefault(transfer.variable, []).append(transfer)
+    direct = {}
     for name, transfers in by_variable.items():
-        yield from _direct_jobs(name, _values(ds, name), transfers, indexes)
+        values = _values(ds, name)
+        direct[name] = values, Target.of(file, name, transfers, indexes, values.chunks)
+    if not _workers_share(file + PROBE):
+        return Delivery(places=[delayed([one]) for one in _here(direct.values(), encoded, file)])
+    made = Delivery()
+    for name, (values, target) in direct.items():
+        # Names end with a token of the file's, which is unique: a cluster must not take one
+        # write for another.
+        written = da.map_blocks(
+            _write,
+            values,
+            target=_shared(target),
+            name=f"write-{name}-{tokenize(file)}",
+            dtype=object,
+            chunks=tuple((1,) * n for n in values.numblocks),
+            meta=np.empty((0,) * values.ndim, object),
+        )
+        made.writes.extend(written.to_delayed(optimize_graph=True).ravel())
+        made.blocks.extend((target, at) for at in np.ndindex(*values.numblocks))
+    made.places.extend(chained(encoded, file))
+    return made
 
 
 def _values(ds: xr.Dataset, name: str) -> da.Array:
@@ -133,111 +148,39 @@ def _values(ds: xr.Dataset, name: str) -> da.Array:
     return blocks
 
 
-def _direct_jobs(
-    name: str,
-    values: da.Array,
-    transfers: Sequence[Transfer],
-    indexes: Mapping[str, ChunkIndex],
-) -> Iterator[_Direct]:
-    lanes: dict[int | None, list[Transfer]] = defaultdict(list)
-    for transfer in transfers:
-        lanes[transfer.lane].append(transfer)
-    runs = {lane: Runs.of(group) for lane, group in lanes.items()}
-    blocks = values.to_delayed(optimize_graph=True)
-    starts = [[0, *accumulate(lengths)] for lengths in values.chunks]
-    for at in np.ndindex(*blocks.shape):
-        corner = tuple(starts[axis][i] for axis, i in enumerate(at))
-        ends = tuple(starts[axis][i + 1] for axis, i in enumerate(at))
-        pieces = []
-        for lane, group in lanes.items():
-            if lane is not None and not corner[1] <= lane < ends[1]:
-                continue
-            found = runs[lane].within(corner[0], ends[0])
-            if not len(found.start):
-                continue
-            inner = corner[1:] if lane is None else corner[2:]
-            here = None if lane is None else lane - corner[1]
-            pieces.append(Pieces.of(found, group, indexes, here, inner))
-        shape = tuple(end - start for start, end in zip(corner, ends, strict=True))
-        key = f"{name}-{'-'.join(map(str, at))}"
-        yield _Direct(key, blocks[at], shape, tuple(pieces))
+def _shared(target: Target) -> Delayed:
+    """Return a target as one task of its own, on which all that need it depend."""
+    name = f"target-{target.variable}-{tokenize(target.file)}"
+    made: Delayed = delayed(target, name=name, pure=False, traverse=False)
+    return made
 
 
-def _encoded_jobs(values: da.Array, transfer: Transfer) -> Iterator[_Encoded]:
-    """Yield blocks of whole chunks of one compressed dataset."""
-    shape, chunks = transfer.shape, transfer.chunks
-    part = values[transfer.rows]
-    part = part if transfer.lane is None else part[:, transfer.lane]
-    part = part.reshape(shape)
-    row = max(1, math.prod(shape[1:]) * part.dtype.itemsize)
-    rows = max(1, BLOCK_SIZE // row // chunks[0]) * chunks[0]
-    part = part.rechunk((rows, *shape[1:]))
-    starts = accumulate(part.chunks[0], initial=0)
-    blocks = part.to_delayed(optimize_graph=True).ravel()
-    for start, count, block in zip(starts, part.chunks[0], blocks, strict=False):
-        corner = (start, *(0,) * (len(shape) - 1))
-        yield _Encoded(block, (count, *shape[1:]), corner, transfer)
+def _write(block: NDArray[Any], target: Target, block_id: Ordinal) -> NDArray[Any]:
+    """Write one block, as a task of an array whose blocks are what was written."""
+    made = np.empty((1,) * block.ndim, object)
+    made[...] = write_block(block, target, block_id)
+    return made
+
+
+def _check_blocks(
+    written: Sequence[Any], blocks: Sequence[Ordinal], target: Target, after: Any = None
+) -> list[Written]:
+    """Read blocks back, and return what was written; `after` only makes it wait."""
+    del after
+    found: list[Written] = [np.ravel(one)[0] for one in written]
+    for one, at in zip(found, blocks, strict=True):
+        check_block(one, target, at)
+    return found
 
 
 def _task(name: str, function: Callable[..., Any]) -> Callable[..., Delayed]:
     """Return a task of this name; what is bound to the function is not searched for others."""
-    call = delayed(function, name=f"call-{name}", pure=False, traverse=False)
+    call: Any = delayed(function, name=f"call-{name}", pure=False, traverse=False)
     return partial(call, dask_key_name=name)
 
 
 def _wait(written: Any) -> None:
     """Do nothing: what depends on this runs after all that it was given."""
-
-
-def _chained(by_path: Mapping[str, Sequence[_Encoded]], file: str) -> Iterator[Delayed]:
-    """Yield the tasks that place compressed blocks, one after the other.
-
-    A block is encoded only once the block some places before it has been placed, so that few
-    encoded blocks are held at any time.
-    """
-    flight = _IN_FLIGHT * max(1, CPU_COUNT)
-    token = os.path.basename(file)
-    placed: list[Delayed] = []
-    for path, jobs in by_path.items():
-        for job in jobs:
-            after = placed[-flight] if len(placed) >= flight else None
-            before = placed[-1] if placed else None
-            name = f"{job.transfer.variable}-{len(placed)}-{token}"
-            encode = partial(_encode, start=job.start, transfer=job.transfer)
-            place = partial(
-                _place, start=job.start, path=path, file=file, n_values=math.prod(job.shape)
-            )
-            chunks = _task(f"encode-{name}", encode)(job.block, after=after)
-            placed.append(_task(f"place-{name}", place)(chunks, before=before))
-    yield from placed
-
-
-def _encode(
-    block: NDArray[Any], start: tuple[int, ...], transfer: Transfer, after: Any = None
-) -> Any:
-    """Encode a block's chunks, where the filters are ours; `after` only makes it wait."""
-    del after
-    form = transfer.form
-    values = converted(block, form, transfer.path)
-    if not decodable(form.filters):
-        return values
-    return encode_chunks(
-        values, start, transfer.shape, transfer.chunks, form.filters, form.dtype, form.fill
-    )
-
-
-def _place(
-    chunks: Any, start: tuple[int, ...], path: str, file: str, n_values: int, before: Any = None
-) -> Mapping[str, int]:
-    """Place a block's encoded chunks, or let HDF5 encode them; `before` only keeps the order."""
-    del before
-    with ChunkWriter(file, len(chunks)) as writer:
-        if isinstance(chunks, np.ndarray):
-            writer.write_values(path, start, chunks)
-            return {path: n_values}
-        for origin, mask, encoded in chunks:
-            writer.place(path, origin, mask, encoded)
-    return {path: n_values}
 
 
 def _workers_share(path: str) -> bool:
@@ -273,16 +216,27 @@ def _reads(path: str, token: str) -> bool:
         return False
 
 
-def _here(jobs: Sequence[_Direct | _Encoded], file: str) -> Iterator[Mapping[str, int]]:
+def _here(
+    direct: Iterable[tuple[da.Array, Target]], encoded: Iterable[Encoded], file: str
+) -> Iterator[Written]:
     """Compute blocks a few at a time and write them from this process."""
-    flight = _IN_FLIGHT * max(1, CPU_COUNT)
-    for at in range(0, len(jobs), flight):
-        batch = jobs[at : at + flight]
-        for job, block in zip(batch, compute_all(*(job.block for job in batch)), strict=True):
-            if isinstance(job, _Direct):
-                written = write_block(block, job.pieces, file)
-                yield check_block(written, job.pieces, job.shape, file)
-            else:
-                chunks = _encode(block, job.start, job.transfer)
-                n = math.prod(job.shape)
-                yield _place(chunks, job.start, job.transfer.path, file, n)
+    for values, target in direct:
+        for at, block in _computed(values):
+            written = write_block(block, target, at)
+            check_block(written, target, at)
+            yield written
+    for part in encoded:
+        corners = corners_of(part.values, "corner").dask
+        for at, block in _computed(part.values):
+            made = encode_block(block, corners["corner", *at], transfer=part.transfer)
+            yield from place_block(made, path=part.transfer.path, file=file)
+
+
+def _computed(values: da.Array) -> Iterator[tuple[Ordinal, NDArray[Any]]]:
+    """Yield every block and where it is, computing a few at a time."""
+    ordinals = [*np.ndindex(*values.numblocks)]
+    blocks = values.to_delayed(optimize_graph=True)
+    flight = IN_FLIGHT * max(1, CPU_COUNT)
+    for first in range(0, len(ordinals), flight):
+        some = ordinals[first : first + flight]
+        yield from zip(some, compute_all(*(blocks[at] for at in some)), strict=True)

@@ -1,13 +1,14 @@
 """Which part of which block goes where in a file: rows of variables -> boxes of datasets.
 
-Pure bookkeeping, and the two functions that a task runs: write a block's boxes, read them back.
+Pure bookkeeping, and what a task runs: write a block's boxes, read them back.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -70,47 +71,39 @@ class Runs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
-    """What one block holds of one lane, and where it belongs: a slice of the target's index."""
+    """Which rows of one lane go where: a slice of the target's index, of a variable or a block."""
 
     runs: Runs
-    """Rows of the block; `target` counts the columns below."""
+    """Rows of the variable or block; `target` counts the columns below."""
     paths: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     forms: tuple[ArrayForm, ...]
     offsets: tuple[int, ...]
     """Byte offset of contiguous datasets, -1 for chunked ones."""
     lane: int | None
-    """Which lane of the block."""
-    inner: tuple[int, ...]
+    """Which lane of the variable or block."""
+    inner: tuple[int, ...] = ()
     """First column of the block along each trailing dim."""
     indexes: Mapping[int, ChunkIndex] = field(default_factory=dict)
     """Index of the chunked ones."""
 
     @classmethod
     def of(
-        cls,
-        runs: Runs,
-        transfers: Sequence[Transfer],
-        indexes: Mapping[str, ChunkIndex],
-        lane: int | None,
-        inner: tuple[int, ...],
+        cls, transfers: Sequence[Transfer], indexes: Mapping[str, ChunkIndex], lane: int | None
     ) -> Pieces:
-        """Return what the runs of a block need of the target's index."""
-        wanted, target = np.unique(runs.target, return_inverse=True)
-        taken = [transfers[i] for i in wanted.tolist()]
-        where = [indexes[t.path] for t in taken]
-        contiguous = [t.form.storage == "contiguous" for t in taken]
+        """Return where the datasets of one lane of a variable lie."""
+        where = [indexes[t.path] for t in transfers]
+        contiguous = [t.form.storage == "contiguous" for t in transfers]
         return cls(
-            runs=Runs(runs.start, runs.count, target, runs.at),
-            paths=tuple(t.path for t in taken),
-            shapes=tuple(t.shape for t in taken),
-            forms=tuple(t.form for t in taken),
+            runs=Runs.of(transfers),
+            paths=tuple(t.path for t in transfers),
+            shapes=tuple(t.shape for t in transfers),
+            forms=tuple(t.form for t in transfers),
             offsets=tuple(
                 int(ix.offset[0]) if plain else -1
                 for ix, plain in zip(where, contiguous, strict=True)
             ),
             lane=lane,
-            inner=inner,
             indexes={i: ix for i, ix in enumerate(where) if not contiguous[i]},
         )
 
@@ -149,6 +142,57 @@ def flat_boxes(
         start += n * inner
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """Where the blocks of one variable belong in a file that is being written."""
+
+    file: str
+    """Path of the file, whose skeleton is made."""
+    variable: str
+    """Name of the variable."""
+    lanes: tuple[Pieces, ...]
+    """Where the rows of each lane go."""
+    borders: tuple[tuple[int, ...], ...]
+    """Along each dim: where blocks begin, and the size."""
+
+    @classmethod
+    def of(
+        cls,
+        file: str,
+        variable: str,
+        transfers: Sequence[Transfer],
+        indexes: Mapping[str, ChunkIndex],
+        chunks: Sequence[Sequence[int]],
+    ) -> Target:
+        """Return where the blocks of a variable belong that is cut into these lengths."""
+        lanes: dict[int | None, list[Transfer]] = {}
+        for transfer in transfers:
+            lanes.setdefault(transfer.lane, []).append(transfer)
+        pieces = (Pieces.of(group, indexes, lane) for lane, group in lanes.items())
+        borders = tuple(tuple(accumulate(lengths, initial=0)) for lengths in chunks)
+        return cls(file, variable, tuple(pieces), borders)
+
+    def pieces(self, block: tuple[int, ...]) -> list[Pieces]:
+        """Return what one block holds of each lane, counted from the block's corner."""
+        corner = [axis[i] for axis, i in zip(self.borders, block, strict=True)]
+        ends = [axis[i + 1] for axis, i in zip(self.borders, block, strict=True)]
+        found = []
+        for piece in self.lanes:
+            lane = piece.lane
+            if lane is not None and not corner[1] <= lane < ends[1]:
+                continue
+            runs = piece.runs.within(corner[0], ends[0])
+            if len(runs.start):
+                inner = tuple(corner[1:] if lane is None else corner[2:])
+                here = None if lane is None else lane - corner[1]
+                found.append(replace(piece, runs=runs, lane=here, inner=inner))
+        return found
+
+    def shape(self, block: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of one block."""
+        return tuple(axis[i + 1] - axis[i] for axis, i in zip(self.borders, block, strict=True))
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """What one task wrote."""
@@ -163,63 +207,56 @@ Kind = tuple[str, bytes | None]
 
 
 def _by_kind(
-    pieces: Sequence[Pieces], columns: Mapping[int | None, tuple[int, ...]]
+    pieces: Sequence[Pieces], shape: tuple[int, ...]
 ) -> dict[Kind, list[tuple[int | None, slice, str, ArrayForm, Box]]]:
     """Return the boxes of a block by stored type and fill value, always in the same order."""
     found: dict[Kind, list[Any]] = {}
     for piece in pieces:
+        columns = shape[1:] if piece.lane is None else shape[2:]
         for start, count, target, at in piece.runs:
             form, path = piece.forms[target], piece.paths[target]
             kind = found.setdefault((form.dtype, form.fill), [])
             done = start
-            for box in piece.boxes(target, at, count, columns[piece.lane]):
-                n = math.prod(box[2]) // max(1, math.prod(columns[piece.lane]))
+            for box in piece.boxes(target, at, count, columns):
+                n = math.prod(box[2]) // max(1, math.prod(columns))
                 kind.append((piece.lane, slice(done, done + n), path, form, box))
                 done += n
     return found
 
 
-def _columns(pieces: Sequence[Pieces], shape: tuple[int, ...]) -> dict[Any, tuple[int, ...]]:
-    return {piece.lane: shape[1:] if piece.lane is None else shape[2:] for piece in pieces}
-
-
-def write_block(block: NDArray[Any], pieces: Sequence[Pieces], file: str) -> Written:
+def write_block(block: NDArray[Any], target: Target, at: tuple[int, ...]) -> Written:
     """Write one block's values to their byte ranges; twice gives the same bytes.
 
     Memory: the block, and a copy of it where its dtype is not the stored one.
     """
     counts: dict[str, int] = {}
     receipts = []
-    for (dtype, fill), parts in _by_kind(pieces, _columns(pieces, block.shape)).items():
+    for (dtype, fill), parts in _by_kind(target.pieces(at), block.shape).items():
         boxes = []
         for lane, rows, path, form, (index, start, extent) in parts:
             part = block[rows] if lane is None else block[rows, lane]
             values = converted(part, form, path)
             counts[path] = counts.get(path, 0) + values.size
             boxes.append((index, start, values.reshape(extent)))
-        receipts.append(write_pieces(file, boxes, dtype, fill))
+        receipts.append(write_pieces(target.file, boxes, dtype, fill))
     return Written(counts, tuple(receipts))
 
 
-def check_block(
-    written: Written, pieces: Sequence[Pieces], shape: tuple[int, ...], file: str, after: Any = None
-) -> Mapping[str, int]:
-    """Read back what `write_block` wrote, and return its counts; `after` only makes it wait.
+def check_block(written: Written, target: Target, at: tuple[int, ...]) -> None:
+    """Read back what `write_block` wrote.
 
     Raises
     ------
     CorruptInput
         The file's bytes are not those that were written.
     """
-    del after
-    kinds = _by_kind(pieces, _columns(pieces, shape)).items()
+    kinds = _by_kind(target.pieces(at), target.shape(at)).items()
     for receipt, ((dtype, _), parts) in zip(written.receipts, kinds, strict=True):
-        if read_receipt(file, [box for *_, box in parts], dtype) != receipt:
+        if read_receipt(target.file, [box for *_, box in parts], dtype) != receipt:
             raise CorruptInput(
-                f"{file}: /{parts[0][2]} reads back other bytes than were written; nothing was "
-                "published; check the disk and write it again"
+                f"{target.file}: /{parts[0][2]} reads back other bytes than were written; nothing "
+                "was published; check the disk and write it again"
             )
-    return written.counts
 
 
 def converted(values: NDArray[Any], form: ArrayForm, path: str) -> NDArray[Any]:

@@ -33,6 +33,7 @@ from h5dask.errors import (
 from h5dask.forming import Compression
 from h5dask.joining import layout_of
 from h5dask.layout import Layout
+from h5dask.placing import Written
 from h5dask.planning import FilePlan, in_order, plan_file
 from h5dask.storage.describe import describe
 from h5dask.storage.families import families
@@ -141,12 +142,12 @@ def write_dataset(
     with _removed_on_error(temporary, url):
         with _carried(planned.plan, form) as plan:
             indexes = create(temporary, plan)
-        counts = deliver(ds, planned, indexes, temporary)
+        tasks = deliver(ds, planned, indexes, temporary).tasks()
         if compute:
-            contents = _finish(compute_all(*counts), *rest)
+            contents = _finish(compute_all(*tasks), *rest)
             _say_findings(chosen, contents, form)
             return None
-        return delayed(_finish_later, pure=False)(counts, *rest)
+        return delayed(_finish_later, pure=False)(tasks, *rest)
 
 
 @contextmanager
@@ -285,7 +286,7 @@ def _refuse_large(layout: Layout, planned: FilePlan, url: str) -> None:
 
 
 def _finish(
-    counts: Sequence[Mapping[str, int]],
+    written: Sequence[Sequence[Written]],
     expected: Mapping[str, int],
     temporary: str,
     url: str,
@@ -294,8 +295,8 @@ def _finish(
 ) -> Contents:
     """Check that everything arrived, make the file appear under its name, and tell what it has."""
     counted: Counter[str] = Counter()
-    for part in counts:
-        counted.update(part)
+    for one in (one for some in written for one in some):
+        counted.update(one.counts)
     missing = [path for path, n in expected.items() if counted[path] != n]
     if missing:
         raise CorruptInput(

@@ -22,7 +22,16 @@ FLOORS = {
     ),
     5: (
         *("reader", "assembly", "checking", "joining", "commonform", "segments", "truth"),
-        *("writer", "planning", "drafting", "forming", "renewing", "placing", "delivery"),
+        *(
+            "writer",
+            "planning",
+            "drafting",
+            "forming",
+            "renewing",
+            "placing",
+            "delivery",
+            "encoding",
+        ),
     ),
     4: ("storage",),
     3: ("layouts",),
