@@ -36,6 +36,7 @@ H5NETCDF_SAME = "xarray + h5netcdf, same blocks"
 VIRTUALIZARR = "VirtualiZarr, chunks={}"
 VIRTUALIZARR_SAME = "VirtualiZarr, same blocks"
 BARE = "preadv loop, two threads, same blocks"
+BARE_TASKS = "preadv in dask's tasks, same blocks"
 
 _MOST_TASKS = 4096
 """Stored chunks of which each may be a task; with more, chunks={} takes minutes."""
@@ -147,6 +148,9 @@ def _peers(
             yield VIRTUALIZARR_SAME, peers.reading(opened)
     if not dataset.compression:
         yield BARE, stack.enter_context(peers.bare_loop(made, blocks[0]))
+    if chunks is None:  # what dask itself leaves of that speed
+        bare = peers.bare_tasks(made, blocks, dataset.shape, dataset.dtype)
+        yield BARE_TASKS, peers.reading(stack.enter_context(bare))
 
 
 def _best_blocks(dataset: Any) -> tuple[Way, str]:
