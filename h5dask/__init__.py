@@ -17,24 +17,36 @@ _HOMES = {
     "validate": "reader",
     "concat": "joining",
     "write_dataset": "writer",
+    "compute": "losses",
+    "connect": "workers",
+    "run": "jobs",
+    "write_report": "report",
 }
 
 __all__ = [
     "__version__",
+    "compute",
     "concat",
+    "connect",
     "identify",
     "open_dataset",
     "open_datatree",
+    "run",
     "validate",
     "write_dataset",
+    "write_report",
 ]
 
 if TYPE_CHECKING:
+    from h5dask.jobs import run as run
     from h5dask.joining import concat as concat
+    from h5dask.losses import compute as compute
     from h5dask.reader import identify as identify
     from h5dask.reader import open_dataset as open_dataset
     from h5dask.reader import open_datatree as open_datatree
     from h5dask.reader import validate as validate
+    from h5dask.report import write_report as write_report
+    from h5dask.workers import connect as connect
     from h5dask.writer import write_dataset as write_dataset
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask.base import compute
 from dask.delayed import delayed
 
 from h5dask import check
 from h5dask.errors import Refused
 from h5dask.layout import Layout
+from h5dask.losses import compute
 from h5dask.problem import Problem
 
 Places = Callable[[str], check.Place]

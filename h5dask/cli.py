@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
-from typing import Any
+from collections.abc import Iterable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from h5dask import __version__
+from h5dask.options import Computing, ComputingCommand, computing
+from h5dask.printing import print_rich
 from h5dask.verbs import FAILED, FINE, FOUND, Verbs, tell
+
+if TYPE_CHECKING:
+    from h5dask.plan import Plan
 
 
 class LayoutName(click.ParamType[str]):
@@ -81,35 +87,79 @@ def info(file: str, as_json: bool) -> int:
     else:
         from h5dask.tree import draw
 
-        _print(draw(told))
+        print_rich(draw(told))
     return FINE
 
 
-@main.command(short_help="Tell what breaks the rules of a layout.")
+@main.command(cls=ComputingCommand, short_help="Tell what breaks the rules of a layout.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--values", is_flag=True, help="Also read every value and judge it.")
 @click.option("--notes", is_flag=True, help="Also tell what is worth saying but no failure.")
 @click.option("--layout", type=LayoutName(), help="Judge as this layout, recognised or not.")
 @_as_json
+@computing(plan=True)
 def validate(
-    files: tuple[str, ...], values: bool, notes: bool, layout: str | None, as_json: bool
+    files: tuple[str, ...],
+    values: bool,
+    notes: bool,
+    layout: str | None,
+    as_json: bool,
+    how: Computing,
 ) -> int:
-    """Tell everything in which each FILE breaks the rules of its layout, a line a problem."""
-    from h5dask.verdicts import judge, summary
+    """Tell everything in which each FILE breaks the rules of its layout, a line a problem.
 
+    Without --values nothing is computed: what says where and how to do it has no effect.
+    """
+    from h5dask.verdicts import expected, judge, summary
+
+    if how.plan is not None:
+        return _print_plans(expected(files, layout=layout, figures=how.figures()), as_json)
     verdicts = []
-    for verdict in judge(files, layout=layout, values=values, notes=notes):
-        verdicts.append(verdict)
-        if verdict.error:
-            tell(f"Error: {verdict.error}")
-        for line in () if as_json else verdict.lines():
-            click.echo(line)
+    with how.start() if values else nullcontext() as progress:
+        for verdict in judge(files, layout=layout, values=values, notes=notes, progress=progress):
+            verdicts.append(verdict)
+            if verdict.error:
+                tell(f"Error: {verdict.error}")
+            for line in () if as_json else verdict.lines():
+                click.echo(line)
     if as_json:
         _print_json({"files": [verdict.as_json() for verdict in verdicts]})
     tell(summary(verdicts, values=values))
     if any(verdict.error for verdict in verdicts):
         return FAILED
     return FOUND if any(verdict.problems for verdict in verdicts) else FINE
+
+
+@main.command(cls=ComputingCommand, short_help="Draw what a file holds on one HTML page.")
+@click.argument("file")
+@click.option(
+    "-o", "--output", required=True, metavar="PAGE", help="The page, a local file in .html."
+)
+@_as_json
+@computing(plan=True)
+def report(file: str, output: str, as_json: bool, how: Computing) -> int:
+    """Draw the structure, sizes, value ranges and labels of FILE on one HTML page.
+
+    FILE has any layout, or is a result in .nc or .zarr; every value is read once. The page needs
+    no network; an older one is replaced.
+    """
+    from h5dask.losses import compute
+    from h5dask.report import open_any, write_report
+
+    ds = open_any(file)
+    if how.plan is not None:
+        from h5dask.ops.cost import reading
+        from h5dask.plan import plan_of, stored_forms
+
+        cost = reading(ds, stage="report", stored=stored_forms(ds))
+        return _print_plans([plan_of(ds, [cost], figures=how.figures())], as_json)
+    with how.start() as progress, progress.stage(f"report {file}", nbytes=ds.nbytes):
+        titles = write_report(ds, output, compute=compute)
+    if as_json:
+        _print_json({"file": file, "report": output, "sections": list(titles)})
+    else:
+        click.echo(output)
+    return FINE
 
 
 @main.command(short_help="Run the main job over real files.")
@@ -120,7 +170,6 @@ def validate(
     show_default=True,
     help="Size up to which a file of each layout is generated.",
 )
-@click.option("--workers", type=click.IntRange(1), help="Worker processes; one a core without it.")
 @click.option(
     "--keep",
     type=click.Path(file_okay=False),
@@ -128,38 +177,42 @@ def validate(
     help="Keep the files in this new folder.",
 )
 @_as_json
-def demo(scale: int, workers: int | None, keep: str | None, as_json: bool) -> int:
+@computing()
+def demo(scale: int, keep: str | None, as_json: bool, how: Computing) -> int:
     """Open, validate, reduce and write back real files of every layout on a local cluster.
 
     The real files come with the package; one of each layout is generated beside them. Every
     result is written exactly as its input was, validated and compared. It takes up to three times
     SCALE in the temporary folder, all of it freed at the end.
     """
-    from h5dask.demo import run, table
+    from h5dask.demo import n_workers, run, table
 
-    stages = run(scale=scale, n_workers=workers, keep=keep, say=tell)
+    with how.start(workers=n_workers()) as progress:
+        stages = run(scale=scale, keep=keep, progress=progress)
     if as_json:
         _print_json({"files": [stage.as_json() for stage in stages]})
     else:
-        _print(table(stages))
+        print_rich(table(stages))
         for problem in (problem for stage in stages for problem in stage.problems):
             click.echo(problem)
     return FOUND if any(stage.problems for stage in stages) else FINE
 
 
+def _print_plans(plans: Iterable[Plan], as_json: bool) -> int:
+    """Print what would run, a plan an input."""
+    from h5dask.plan import table
+
+    told = list(plans)
+    if as_json:
+        _print_json({"plans": [plan.as_json() for plan in told]})
+    else:
+        for plan in told:
+            print_rich(table(plan))
+    return FINE
+
+
 def _print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
-
-
-def _print(renderable: Any) -> None:
-    """Print a tree or table: within a terminal's width, and of whatever width elsewhere."""
-    from rich.console import Console
-
-    terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else 10_000, highlight=False)
-    with console.capture() as text:
-        console.print(renderable)
-    click.echo(text.get(), nl=False)  # rich's own printing ends Python where a pipe is closed
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import dask.array as da
 import numpy as np
@@ -19,9 +20,10 @@ from dask.system import CPU_COUNT
 from h5dask import layouts
 from h5dask.errors import AccessDenied, Conflict
 from h5dask.layout import Layout
+from h5dask.losses import compute
+from h5dask.progress import Progress
 from h5dask.reader import identify, open_dataset, validate
 from h5dask.testing import assert_same_form, example_file
-from h5dask.workers import local_processes
 from h5dask.writer import write_dataset
 
 if TYPE_CHECKING:
@@ -61,25 +63,22 @@ class Stage:
         return asdict(self)
 
 
-def run(
-    *,
-    scale: int,
-    n_workers: int | None = None,
-    keep: str | None = None,
-    say: Callable[[str], None],
-) -> tuple[Stage, ...]:
+def n_workers() -> int:
+    """Return the worker processes that suit this machine where none are asked for."""
+    return min(CPU_COUNT, MOST_WORKERS)
+
+
+def run(*, scale: int, keep: str | None = None, progress: Progress) -> tuple[Stage, ...]:
     """Run the main job over the real files and one generated file of each layout.
 
     Parameters
     ----------
     scale : int
         Bytes up to which a file is generated.
-    n_workers : int, optional
-        Worker processes; one a core, at most 4, without it.
     keep : str, optional
         New or empty folder where generated and written files stay; without it they go one by one.
-    say : callable
-        Takes a line about what is going on.
+    progress : Progress
+        Shows what is going on.
 
     Raises
     ------
@@ -94,16 +93,14 @@ def run(
             tempfile.TemporaryDirectory(prefix="h5dask-demo-", ignore_cleanup_errors=True)
         )
         stack.enter_context(_cache_in(os.path.join(scratch, "indexes")))
-        n = n_workers or min(CPU_COUNT, MOST_WORKERS)
-        say(f"Starting {n} worker {'process' if n == 1 else 'processes'} ...")
-        client = stack.enter_context(local_processes(n, scratch))
-        say(f"Dashboard: {client.dashboard_link}")
         files, real = Path(keep or scratch), _real_files()
         for layout in layouts.all_layouts():
             paths = real.get(layout.name) or [Path(example_file(layout.name))]
             for path in _inputs(layout, paths, files / "generated", scale):
-                stage = _stage(layout, path, files / "written")
-                say(f"{stage.layout}: {stage.file}, {_outcome(stage)} in {stage.seconds:.1f} s")
+                stage = _stage(layout, path, files / "written", progress)
+                progress.say(
+                    f"{stage.layout}: {stage.file}, {_outcome(stage)} in {stage.seconds:.1f} s"
+                )
                 stages.append(stage)
                 if keep is None:
                     (files / "written" / path.name).unlink()
@@ -209,17 +206,23 @@ GROWN_BY = {"ann": _set_farther}
 """How layouts grow whose files can't lie end to end."""
 
 
-def _stage(layout: Layout, path: Path, folder: Path) -> Stage:
+def _stage(layout: Layout, path: Path, folder: Path, progress: Progress) -> Stage:
     """Open, validate, reduce and write one file, and compare the result with it."""
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / path.name
     ds = open_dataset(path)
-    problems = [str(problem) for problem in validate(path, values=True)]
-    means = _means(ds)
-    write_dataset(ds, target)
-    problems += [str(problem) for problem in validate(target, values=True)]
-    problems += _differences(path, target, means, _means(open_dataset(target)))
+    step = partial(progress.stage, nbytes=path.stat().st_size)
+    with step(f"check {path.name}", counted="check-"):
+        problems = [str(problem) for problem in validate(path, values=True)]
+    with step(f"reduce {path.name}"):
+        means = _means(ds)
+    with step(f"write {path.name}", counted="write-"):
+        write_dataset(ds, target)
+    with step(f"check written {path.name}", counted="check-"):
+        problems += [str(problem) for problem in validate(target, values=True)]
+    with step(f"compare {path.name}"):
+        problems += _differences(path, target, means, _means(open_dataset(target)))
     return Stage(
         file=path.name,
         layout=layout.name,
@@ -234,7 +237,8 @@ def _stage(layout: Layout, path: Path, folder: Path) -> Stage:
 def _means(ds: xr.Dataset) -> xr.Dataset:
     """Return the mean over the rows of every variable of numbers, in one pass."""
     numbers = ds[[name for name, variable in ds.data_vars.items() if variable.dtype.kind in "iufb"]]
-    return numbers.map(lambda values: values.mean(values.dims[0], dtype="float64")).compute()
+    (means,) = compute(numbers.map(lambda values: values.mean(values.dims[0], dtype="float64")))
+    return cast(xr.Dataset, means)
 
 
 def _differences(path: Path, target: Path, before: xr.Dataset, after: xr.Dataset) -> list[str]:

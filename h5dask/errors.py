@@ -19,6 +19,14 @@ class StoreUnavailable(H5daskError, OSError):
     """A store or network did not answer in time, or answered with a fault of its own."""
 
 
+class Unreachable(H5daskError, OSError):
+    """No scheduler, or too few workers, answered in time."""
+
+
+class WorkersLost(H5daskError, RuntimeError):
+    """One task ended every worker that it was given to."""
+
+
 class InputChanged(H5daskError, OSError):
     """An input is no longer the file that was opened."""
 

@@ -32,10 +32,7 @@ class Verbs(click.Group):
     ) -> NoReturn:
         """Run one command and leave with its exit code."""
         extra["standalone_mode"] = False
-        with _plain_warnings(), _ended_by_signals():
-            code = _exit_code(partial(super().main, args, prog_name or "h5dask", **extra))
-        _let_go(sys.stdout)
-        sys.exit(code)
+        sys.exit(ended(partial(super().main, args, prog_name or "h5dask", **extra)))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; click itself would take a closed pipe for a failure."""
@@ -43,6 +40,14 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             return PIPE_CLOSED
+
+
+def ended(run: Callable[[], int | None]) -> int:
+    """Run a command to its end and return its exit code; nothing is raised."""
+    with _plain_warnings(), _ended_by_signals():
+        code = _exit_code(run)
+    _let_go(sys.stdout)
+    return code
 
 
 def _exit_code(run: Callable[[], int | None]) -> int:

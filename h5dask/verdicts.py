@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from h5dask.errors import H5daskError
 from h5dask.problem import Problem
-from h5dask.reader import validate
+from h5dask.progress import Progress, silent
+from h5dask.reader import open_dataset, validate
 from h5dask.storage.remote import expand
+
+if TYPE_CHECKING:
+    from h5dask.plan import Figures, Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +53,12 @@ class Verdict:
 
 
 def judge(
-    files: Iterable[str], *, layout: str | None = None, values: bool = False, notes: bool = False
+    files: Iterable[str],
+    *,
+    layout: str | None = None,
+    values: bool = False,
+    notes: bool = False,
+    progress: Progress | None = None,
 ) -> Iterator[Verdict]:
     """Yield a verdict for each file; one that can't be read doesn't keep the others from theirs.
 
@@ -59,20 +68,44 @@ def judge(
         Local paths, fsspec URLs, or patterns.
     layout, values, notes
         As in `validate`.
+    progress : Progress, optional
+        Shows how far the reading of values is.
     """
+    watched = progress or silent()
     for file in files:
         try:
-            urls = [source.url for source in expand(file)]
+            sources = expand(file)
         except H5daskError as error:
             yield Verdict(file=file, error=str(error))
             continue
-        for url in urls:
+        for source in sources:
+            url = source.url
             try:
-                findings = validate(url, layout=layout, values=values, notes=notes)
+                with watched.stage(f"check {url}", nbytes=source.nbytes, counted="check-"):
+                    findings = validate(url, layout=layout, values=values, notes=notes)
             except H5daskError as error:
                 yield Verdict(file=url, error=str(error))
             else:
                 yield Verdict(file=url, findings=findings)
+
+
+def expected(files: Iterable[str], *, layout: str | None, figures: Figures) -> Iterator[Plan]:
+    """Yield what it would take to read and judge every value of each file; no value is read.
+
+    Parameters
+    ----------
+    files, layout
+        As in `judge`.
+    figures : Figures
+        The machines that would do it.
+    """
+    from h5dask.ops.cost import reading
+    from h5dask.plan import plan_of, stored_forms
+
+    for source in (source for file in files for source in expand(file)):
+        ds = open_dataset(source.url, layout=layout)
+        cost = reading(ds, stage="check", stored=stored_forms(ds))
+        yield plan_of(ds, [cost], figures=figures)
 
 
 def summary(verdicts: Sequence[Verdict], *, values: bool) -> str:

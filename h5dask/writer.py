@@ -3,54 +3,40 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from dask.base import compute as compute_all
 from dask.delayed import delayed
 
 from h5dask import layouts
 from h5dask.check.structure import problems
-from h5dask.commonform import joined_contents
 from h5dask.contents import Contents
 from h5dask.delivery import deliver
 from h5dask.errors import (
     Conflict,
     CorruptInput,
     H5daskError,
-    InputChanged,
-    LayoutError,
     NotFound,
-    Refused,
 )
 from h5dask.forming import Compression
-from h5dask.joining import layout_of
 from h5dask.layout import Layout
+from h5dask.losses import compute as compute_all
 from h5dask.placing import Written
-from h5dask.planning import FilePlan, in_order, plan_file
+from h5dask.preparing import Like, carried, prepare
 from h5dask.storage.describe import describe
 from h5dask.storage.families import families
-from h5dask.storage.indexcache import described
 from h5dask.storage.parts import new_part, remove_abandoned
 from h5dask.storage.remote import (
-    FILE_OBJECT,
-    Source,
-    absolute,
     filesystem_of,
     fingerprint,
     publish,
     resolved,
 )
-from h5dask.storage.skeleton import Plan, create
-
-Like = xr.Dataset | Contents | str | os.PathLike[str] | None
+from h5dask.storage.skeleton import create
 
 
 def write_dataset(
@@ -129,23 +115,19 @@ def write_dataset(
     """
     url = resolved(urlpath)
     _refuse_target(url, overwrite, storage_options)
-    chosen = layout_of(ds, layout)
-    form = complete_form(_of_layout(chosen, _form_of(ds, like), like))
-    ds = in_order(chosen, ds)
-    planned = plan_file(chosen, ds, form, compression=compression, keep_attrs=like is not None)
-    if not allow_large:
-        _refuse_large(chosen, planned, url)
-    _say_left_out(form)
+    made = prepare(
+        ds, url, layout=layout, like=like, compression=compression, allow_large=allow_large
+    )
     remove_abandoned(url)
     temporary = new_part(url)
-    rest = planned.expected, temporary, url, overwrite, storage_options
+    rest = made.planned.expected, temporary, url, overwrite, storage_options
     with _removed_on_error(temporary, url):
-        with _carried(planned.plan, form) as plan:
+        with carried(made.planned.plan, made.form) as plan:
             indexes = create(temporary, plan)
-        tasks = deliver(ds, planned, indexes, temporary).tasks()
+        tasks = deliver(made.ds, made.planned, indexes, temporary).tasks()
         if compute:
             contents = _finish(compute_all(*tasks), *rest)
-            _say_findings(chosen, contents, form)
+            say_findings(made.layout, contents, made.form)
             return None
         return delayed(_finish_later, pure=False)(tasks, *rest)
 
@@ -163,19 +145,7 @@ def _removed_on_error(temporary: str, url: str) -> Iterator[None]:
         raise
 
 
-def _say_left_out(form: Contents | None) -> None:
-    """Warn of attributes that only the old file can hold, since they point into it."""
-    lost = [link for link in (form.links if form is not None else ()) if "@" in link]
-    if lost:
-        warnings.warn(
-            f"{form.subject if form else ''}: attributes that hold references or unknown types "
-            f"are left out: {', '.join(lost[:5])}",
-            UserWarning,
-            stacklevel=3,
-        )
-
-
-def _say_findings(layout: Layout, contents: Contents, form: Contents | None) -> None:
+def say_findings(layout: Layout, contents: Contents, form: Contents | None) -> None:
     """Warn of findings in the written file's structure that the file it is like had not."""
     found = problems(layout, contents)
     known = {one.found for one in problems(layout, form)} if found and form is not None else set()
@@ -197,103 +167,16 @@ def _refuse_target(url: str, overwrite: bool, options: Mapping[str, Any] | None)
             raise Conflict(f"{url}: exists already; choose another name, or pass overwrite=True")
 
 
-def _form_of(ds: xr.Dataset, like: Like) -> Contents | None:
-    if like is None or isinstance(like, xr.Dataset):
-        form = (ds if like is None else like).encoding.get("h5dask")
-        if like is not None and form is None:
-            raise LayoutError("like: the Dataset was not opened from a file; name a path instead")
-        return form if isinstance(form, Contents) else None
-    if isinstance(like, Contents):
-        return like
-    url = absolute(like)
-    return described(Source(url, fingerprint(url)))[0]
-
-
-def _of_layout(layout: Layout, form: Contents | None, like: Like) -> Contents | None:
-    """Return the form if it is one of the layout; of another it says nothing of what is written."""
-    if form is None:
-        return None
-    known = (layouts.get(form.layout),) if form.layout else layouts.fitting(form)
-    if layout in known:
-        return form
-    if like is None:
-        return None
-    has = " or ".join(one.name for one in known) or "none known"
-    raise LayoutError(
-        f"{form.subject}: like: its layout is {has}, the Dataset is written as {layout.name}; "
-        "name a file of that layout"
-    )
-
-
-def complete_form(form: Contents | None) -> Contents | None:
-    """Return a form with all that opening left out, read from the files it describes.
+def arrived(
+    written: Sequence[Sequence[Written]], expected: Mapping[str, int], temporary: str, url: str
+) -> Contents:
+    """Return what a finished temporary file holds, after making sure that everything arrived.
 
     Raises
     ------
-    InputChanged
-        A file is no longer the one that was opened, so what was left out can't be known.
+    CorruptInput
+        A dataset lacks values, or isn't in the file.
     """
-    if form is None or form.complete:
-        return form
-    wholes = []
-    for part in form.parts:
-        source = Source(part.subject, part.fingerprint)
-        _refuse_changed(source)
-        whole = described(source)[0]
-        wholes.append(replace(whole.within(part.group), layout=form.layout))
-    if not form.others:
-        return wholes[0]
-    return joined_contents(wholes, [part.numbers for part in form.parts])
-
-
-def _refuse_changed(source: Source) -> None:
-    if source.url.startswith(FILE_OBJECT):
-        raise Refused(
-            f"{source.url}: holds what the layout doesn't know, which is carried over from files "
-            "with a path only; open it by its path, or name another form with like="
-        )
-    if source.changed():
-        raise InputChanged(
-            f"{source.url}: changed since it was opened, so its form is no longer known; "
-            "open it again, or name another form with like="
-        )
-
-
-@contextmanager
-def _carried(plan: Plan, form: Contents | None) -> Iterator[Plan]:
-    """Give the plan with local files to carry objects over from: those that were opened."""
-    marks = {form.subject: form.fingerprint} if form is not None else {}
-    marks.update({part.subject: part.fingerprint for part in (form.others if form else ())})
-    sources = [Source(subject, marks[subject]) for subject in {source for source, _ in plan.copies}]
-    for source in sources:
-        _refuse_changed(source)
-    with tempfile.TemporaryDirectory() as folder:
-        local = {source.url: source.url for source in sources}
-        for number, source in enumerate(one for one in sources if not one.is_local):
-            local[source.url] = os.path.join(folder, str(number))
-            Path(local[source.url]).write_bytes(source.whole())
-        yield replace(plan, copies=tuple((local[source], path) for source, path in plan.copies))
-    for source in sources:
-        _refuse_changed(source)
-
-
-def _refuse_large(layout: Layout, planned: FilePlan, url: str) -> None:
-    if layout.limits is None:
-        return
-    said = [str(problem) for problem in layout.limits(planned.sizes, planned.nbytes)]
-    if said:
-        raise Refused(f"{url}: " + "; ".join(said) + "; pass allow_large=True to write it anyway")
-
-
-def _finish(
-    written: Sequence[Sequence[Written]],
-    expected: Mapping[str, int],
-    temporary: str,
-    url: str,
-    overwrite: bool,
-    options: Mapping[str, Any] | None,
-) -> Contents:
-    """Check that everything arrived, make the file appear under its name, and tell what it has."""
     counted: Counter[str] = Counter()
     for one in (one for some in written for one in some):
         counted.update(one.counts)
@@ -308,6 +191,19 @@ def _finish(
     lost = [path for path in expected if path not in contents]
     if lost:
         raise CorruptInput(f"{url}: /{lost[0]} is not in the written file; nothing was published")
+    return contents
+
+
+def _finish(
+    written: Sequence[Sequence[Written]],
+    expected: Mapping[str, int],
+    temporary: str,
+    url: str,
+    overwrite: bool,
+    options: Mapping[str, Any] | None,
+) -> Contents:
+    """Make a complete file appear under its name, and tell what it has."""
+    contents = arrived(written, expected, temporary, url)
     publish(temporary, url, options, overwrite=overwrite)
     return contents
 

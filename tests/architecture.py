@@ -15,13 +15,25 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = {
     8: ("h5dask",),  # the door: names from every floor, imported when first used
-    7: ("cli", "verbs", "__main__"),
+    7: ("cli", "verbs", "options", "pipeline", "printing", "__main__"),
     6: (
-        *("jobs", "config", "plan", "report", "workers", "progress", "backend", "testing"),
+        *(
+            "jobs",
+            "config",
+            "plan",
+            "report",
+            "section",
+            "sections",
+            "workers",
+            "progress",
+            "backend",
+            "testing",
+        ),
+        *("children", "versions", "counting", "displays", "performance"),
         *("outline", "tree", "verdicts", "demo"),
     ),
     5: (
-        *("reader", "assembly", "checking", "joining", "commonform", "segments", "truth"),
+        *("losses", "reader", "assembly", "checking", "joining", "commonform", "segments", "truth"),
         *(
             "writer",
             "planning",
@@ -31,6 +43,8 @@ FLOORS = {
             "placing",
             "delivery",
             "encoding",
+            "preparing",
+            "staging",
         ),
     ),
     4: ("storage",),

@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests import browser
+
 FOLDER = os.environ.get("H5DASK_SAMPLES")
-LEFT_OUT = pytest.StashKey[int]()
+NEEDS = {
+    "samples": "H5DASK_SAMPLES, the folder of real files",
+    "browser": "a Chromium, on PATH or named by H5DASK_CHROMIUM",
+}
+"""What tests of a marker can't do without."""
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 # The first call of a compiled kernel takes seconds, so no example has a deadline.
 settings.register_profile("here", deadline=None)
@@ -37,25 +44,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    def needs_samples(item: pytest.Item) -> bool:
+    def lacks(item: pytest.Item) -> str | None:
         asked = {"sample", "samples"} & set(getattr(item, "fixturenames", ()))
-        return bool(asked) or item.get_closest_marker("samples") is not None
+        if not FOLDER and (asked or item.get_closest_marker("samples")):
+            return "samples"
+        if item.get_closest_marker("browser") and browser.executable() is None:
+            return "browser"
+        return None
 
-    left_out = [] if FOLDER else [item for item in items if needs_samples(item)]
+    lacking = [(item, lacks(item)) for item in items]
+    left_out = [item for item, need in lacking if need]
     if left_out:
-        items[:] = [item for item in items if not needs_samples(item)]
+        items[:] = [item for item, need in lacking if not need]
         config.hook.pytest_deselected(items=left_out)
-    config.stash[LEFT_OUT] = len(left_out)
+    config.stash[LEFT_OUT] = {need: sum(lack == need for _, lack in lacking) for need in NEEDS}
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    n_left_out = config.stash.get(LEFT_OUT, 0)
-    if n_left_out:
-        terminalreporter.write_line(
-            f"{n_left_out} tests need H5DASK_SAMPLES, the folder of real files, and were left out"
-        )
+    for need, n_left_out in config.stash.get(LEFT_OUT, {}).items():
+        if n_left_out:
+            terminalreporter.write_line(f"{n_left_out} tests need {NEEDS[need]}, and were left out")
 
 
 @pytest.fixture(scope="session", autouse=True)

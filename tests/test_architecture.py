@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import h5dask
+from h5dask import errors, pipeline
 from tests import architecture as rules
 from tests.architecture import Module, Rule
 
@@ -81,7 +82,12 @@ def test_functions_shadow_no_module() -> None:
 
 
 def test_pipelines_use_public_names() -> None:
-    public = {"h5dask", *(f"h5dask.{name}" for name in h5dask.__all__)}
+    public = {
+        *("h5dask", "h5dask.errors", "h5dask.pipeline"),
+        *(f"h5dask.{name}" for name in h5dask.__all__),
+        *(f"h5dask.errors.{name}" for name in vars(errors)),
+        *(f"h5dask.pipeline.{name}" for name in pipeline.__all__),
+    }
     used = {
         (module.name, name)
         for module in rules.read_modules("pipelines").values()

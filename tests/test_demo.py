@@ -216,7 +216,7 @@ def test_what_differs_is_told(
         demo, "write_dataset", lambda ds, target: write(urlpath=target, **change(ds))
     )
     (path,) = (path for path in REAL if path.parent.name == "episodes")
-    stage = demo._stage(layouts.get("episodes"), path, tmp_path)
+    stage = demo._stage(layouts.get("episodes"), path, tmp_path, silent())
     assert any(said in problem for problem in stage.problems)
 
 

@@ -1,29 +1,59 @@
-"""Local worker processes: their environment, their dashboard, and that nothing of them stays."""
+"""Where computations run: what connect starts, whom it refuses, and that nothing of it stays."""
 
+import json
 import os
 import signal
+import socket
+import subprocess
 import sys
+import textwrap
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import psutil
 import pytest
+from distributed import Client
+from threadpoolctl import threadpool_info
 
-from h5dask.workers import ENVIRONMENT, local_processes
+from h5dask import versions, workers
+from h5dask.errors import AccessDenied, NotFound, Refused, Unreachable
+from h5dask.workers import ENVIRONMENT, connect, unset
+from tests.architecture import ROOT
+from tests.scheduler import running
+
+SECONDS = 120
+"""What anything here may take before it counts as a hang."""
 
 
 def seen_inside() -> dict[str, Any]:
     """Tell what a worker is: its environment, whom it listens to, where it may write."""
     from distributed import get_worker
 
+    from h5dask.kernels.fletcher32 import checksum
+
     worker = get_worker()
     return {
         "environment": {name: os.environ.get(name) for name in ENVIRONMENT},
         "deaf to Ctrl-C": signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         "threads": worker.state.nthreads,
+        "blas": {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"},
+        "warm": bool(checksum.signatures),
+        "limit": worker.memory_manager.memory_limit,
         "folder": worker.local_directory,
     }
+
+
+def started_after(before: set[psutil.Process]) -> list[psutil.Process]:
+    """Return the processes started since, but not the watcher that Python keeps for itself."""
+    now = set(psutil.Process().children(recursive=True)) - before
+    return [one for one in now if one.is_running() and "resource_tracker" not in str(one.cmdline())]
+
+
+def test_without_a_place_computations_run_on_threads() -> None:
+    assert connect() is None
 
 
 def test_workers_are_set_up_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,20 +63,209 @@ def test_workers_are_set_up_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyP
     main = sys.modules["__main__"]
     monkeypatch.setattr(main, "__file__", str(script), raising=False)
     monkeypatch.setattr(main, "__spec__", None)
-    for name in ENVIRONMENT:  # clusters of other tests leave them set, and what is set is kept
+    for name in ENVIRONMENT:  # what is set is kept
         monkeypatch.delenv(name, raising=False)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     before = set(psutil.Process().children(recursive=True))
-    with local_processes(1, str(tmp_path)) as client:
-        seen = client.submit(seen_inside).result()
+    settings = json.dumps(dask.config.config, default=str)
+    with connect(workers=1, scratch=str(tmp_path), memory_limit="900MB") as client:
+        seen = client.submit(seen_inside).result(timeout=SECONDS)
         with urllib.request.urlopen(client.dashboard_link, timeout=30) as page:
             assert page.status == 200
         assert client.dashboard_link.startswith("http://127.0.0.1:")
-        started = set(psutil.Process().children(recursive=True)) - before
+        port = int(client.dashboard_link.split(":")[2].split("/")[0])
+        assert dask.config.get("distributed.comm.timeouts.tcp") == "60s"
+        assert started_after(before)
     assert seen["environment"] == ENVIRONMENT
-    assert (seen["deaf to Ctrl-C"], seen["threads"]) == (True, 1)
+    assert (seen["deaf to Ctrl-C"], seen["threads"], seen["blas"]) == (True, 1, {1})
+    assert (seen["warm"], seen["limit"]) == (True, 900_000_000)
     assert Path(seen["folder"]).is_relative_to(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["script.py"]
     assert main.__file__ == str(script)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
-    workers = [one for one in started if one.is_running() and "spawn_main" in str(one.cmdline())]
-    assert workers == []
+    assert json.dumps(dask.config.config, default=str) == settings
+    assert not set(ENVIRONMENT) & set(os.environ)
+    assert started_after(before) == []
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", port))
+
+
+def test_what_the_user_set_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dask.yaml").write_text(
+        "distributed: {scheduler: {worker-ttl: 7 minutes, allowed-failures: 3}}"
+    )
+    monkeypatch.setattr(dask.config, "paths", [str(tmp_path)])
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "11s")
+    with dask.config.set({"distributed.comm.timeouts.tcp": "12s"}):
+        chosen = dask.config.collect(paths=[str(tmp_path)])
+        monkeypatch.setattr(dask.config, "collect", lambda **_: chosen)
+        left = unset(workers.SETTINGS)
+    spawned = {f"distributed.nanny.pre-spawn-environ.{name}" for name in ENVIRONMENT}
+    assert set(left) == spawned
+
+
+def test_scratch_lies_where_dask_is_told_to_put_it(tmp_path: Path) -> None:
+    with dask.config.set({"temporary-directory": str(tmp_path)}), connect(workers=1) as client:
+        folder = client.submit(seen_inside).result(timeout=SECONDS)["folder"]
+    assert Path(folder).is_relative_to(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_is_named_once() -> None:
+    with pytest.raises(Refused, match=r"^workers and scheduler: .*; name one of them"):
+        connect(workers=1, scheduler="tcp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("limit", ["four apples", "0", "-1GB"])
+def test_a_memory_limit_is_a_size(limit: str) -> None:
+    with pytest.raises(Refused, match=f"^memory_limit: found '{limit}', expected a size"):
+        connect(workers=1, memory_limit=limit)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense", "tls://127.0.0.1:1"])
+def test_nobody_at_an_address(address: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Unreachable, match=f"^{address}: no scheduler answered within 0.5 s"):
+        connect(scheduler=address, timeout=0.5)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_server_that_says_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(Unreachable, match=f"^{address}: no scheduler answered"):
+            connect(scheduler=address, timeout=0.5)
+
+
+def test_a_scheduler_file_that_does_not_come(tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.json"
+    with pytest.raises(NotFound, match=r"scheduler\.json: no such file after 0\.2 s"):
+        connect(scheduler_file=str(file), timeout=0.2)
+    file.write_text('{"address": ')
+    with pytest.raises(NotFound, match=r"scheduler\.json: found no scheduler's address"):
+        connect(scheduler_file=str(file), timeout=0.2)
+    with pytest.raises(AccessDenied, match="Is a directory; name a file"):
+        connect(scheduler_file=str(tmp_path), timeout=0.2)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Somebody else's scheduler, with one worker."""
+    with running(tmp_path_factory.mktemp("cluster"), n_workers=1) as found:
+        yield found
+
+
+def worker_at(address: str) -> str:
+    with Client(address, set_as_default=False) as client:
+        return next(iter(client.scheduler_info()["workers"]))
+
+
+def test_a_scheduler_that_runs_already_goes_on_running(address: str, tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.json"
+    file.write_text(json.dumps({"address": address}))
+    for place in ({"scheduler": address}, {"scheduler_file": str(file)}):
+        with connect(**place) as client:
+            assert client.submit(sum, [1, 2]).result(timeout=SECONDS) == 3
+            assert dask.config.get("distributed.comm.timeouts.tcp") == "60s"
+        assert dask.config.get("distributed.comm.timeouts.tcp") != "60s"
+    worker = worker_at(address)
+    with pytest.raises(Unreachable, match=f"^{worker}: found a worker, expected a scheduler"):
+        connect(scheduler=worker)
+    with Client(address) as client:
+        assert client.submit(sum, [2, 2]).result(timeout=SECONDS) == 4
+
+
+def test_other_versions_are_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = versions.finder()()
+
+    def ours(**other: str) -> dict[str, str | None]:
+        """Make a client's versions other ones."""
+        mine = {**found, **other}
+        compare = versions.compare
+        monkeypatch.setattr(workers, "compare", lambda _, *sides: compare(mine, *sides))
+        return mine
+
+    worker = worker_at(address)
+    mine = ours(python="3.10.4", dask="1.0", h5dask="9")
+    with pytest.raises(Refused, match="versions don't fit together") as error:
+        connect(scheduler=address)
+    assert str(error.value).splitlines()[1:-1] == [
+        f"  {name}: client has {mine[name]!r}, {others} {worker} has {found[name]!r}"
+        for name, others in (
+            ("python", f"scheduler has {found['python']!r}, worker"),
+            ("dask", f"scheduler has {found['dask']!r}, worker"),
+            ("h5dask", f"scheduler has {found['h5dask']!r}, worker"),
+        )
+    ]
+    ours(numpy="1.0")
+    with pytest.warns(UserWarning, match=f"^{address}: numpy: client has '1.0', worker "):
+        connect(scheduler=address).close()
+
+
+def test_a_side_without_h5dask_is_named(tmp_path: Path) -> None:
+    told = r"h5dask: client has .*, scheduler can't import it, worker tcp://\S+ can't import it"
+    with (
+        running(tmp_path, n_workers=1, hidden=("h5dask",)) as address,
+        pytest.raises(Refused, match=told),
+    ):
+        connect(scheduler=address)
+
+
+def test_workers_that_join_later_are_prepared(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, n_workers=0) as address,
+        connect(scheduler=address) as client,
+        running(tmp_path, n_workers=1, scheduler=address),
+    ):
+        seen = client.submit(seen_inside).result(timeout=SECONDS)
+    assert (seen["blas"], seen["warm"]) == ({1}, True)
+
+
+SCRIPT = """
+    import sys, time
+    import click, dask
+    from h5dask.options import computing
+    from h5dask.verbs import Verbs
+
+    @click.group(cls=Verbs)
+    def main(): pass
+
+    @main.command()
+    @computing()
+    def sleep(how):
+        with how.start() as progress, progress.stage("sleep"):
+            print("ready", flush=True)
+            sleep = dask.delayed(time.sleep, pure=False)
+            dask.compute([sleep(0.5) for _ in range(600)])
+
+    main(["sleep", "--workers", "2"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_everything(tmp_path: Path, number: signal.Signals) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT)],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        children = psutil.Process(program.pid).children(recursive=True)
+        assert children
+        if number == signal.SIGINT:
+            os.killpg(program.pid, number)  # a terminal sends it to all of them
+        else:
+            program.send_signal(number)
+        _, told = program.communicate(timeout=SECONDS)
+    assert program.returncode == 128 + number, told
+    assert "Traceback" not in told
+    assert told.endswith("Interrupted\n") or number == signal.SIGTERM
+    assert list(temporary.iterdir()) == []
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert alive == []

@@ -6,6 +6,7 @@ changes, not when another one does.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import tempfile
@@ -15,12 +16,14 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core import event
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 # Numba fills this module from the environment, out of sight of type checkers.
 _config: Any = numba.config
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
+_log = logging.getLogger(__name__)
 
 
 def kernel(function: Compiled) -> Compiled:
@@ -118,3 +121,22 @@ def _is_writable(folder: Path) -> bool:
 
 
 _FALLBACK_FOLDER = fallback_folder(Path(__file__).parent, Path(tempfile.gettempdir()))
+
+
+class _Announcing(event.Listener):
+    """Says once that a kernel is compiled, which numba tells only where its cache has none."""
+
+    said = False
+
+    def on_start(self, event: Any) -> None:
+        """Say so, the first time that a kernel of ours is compiled."""
+        compiled = event.data["dispatcher"].py_func.__module__
+        if not self.said and compiled.startswith(__package__):
+            self.said = True
+            _log.info("Compiling kernels (once) ...")
+
+    def on_end(self, event: Any) -> None:
+        """Take no notice."""
+
+
+event.register("numba:compile", _Announcing())  # type: ignore[no-untyped-call]

@@ -6,6 +6,8 @@ exactly this form into vector interleaving, several times faster than any loop o
 
 from __future__ import annotations
 
+import numpy as np
+
 from h5dask.kernels.compile import Bytes, kernel
 
 _TILE = 1024
@@ -178,3 +180,11 @@ def _interleave(source: Bytes, target: Bytes, size: int) -> None:
         for byte in range(size):
             for i in range(start, stop):
                 target[i * size + byte] = source[byte * n + i]
+
+
+def call_each() -> None:
+    """Call every kernel of this file once."""
+    source, target = np.zeros(16, np.uint8), np.zeros(16, np.uint8)
+    for size in (2, 3, 4, 8):
+        separate(source, target, size)
+        interleave(target, source, size)

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -46,6 +47,9 @@ COUNTED(int, fsync, (int f), (f))
 COUNTED(int, rename, (const char *a, const char *b), (a, b))
 COUNTED(int, link, (const char *a, const char *b), (a, b))
 COUNTED(int, unlink, (const char *a), (a))
+COUNTED(int, truncate, (const char *a, off_t n), (a, n))
+COUNTED(int, mkdir, (const char *a, mode_t m), (a, m))
+COUNTED(int, rmdir, (const char *a), (a))
 
 int flock(int f, int operation)
 {

@@ -1,0 +1,300 @@
+"""The ways in which a stage is shown: bars, lines, JSON lines, or not at all."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import IO, Any, Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """How far a stage is at one moment."""
+
+    stage: str
+    """Its name."""
+    number: int
+    """Counts the stages of a run, from 0."""
+    seconds: float
+    """Since it began."""
+    done: int
+    """Blocks that are done."""
+    n_blocks: int | None
+    """Blocks that there are; None: nobody knows."""
+    nbytes: int | None
+    """Bytes of all blocks; None: nobody knows."""
+
+    @property
+    def fraction(self) -> float | None:
+        """What part of it is done."""
+        return self.done / self.n_blocks if self.n_blocks else None
+
+    @property
+    def nbytes_done(self) -> int | None:
+        """Bytes of the blocks that are done."""
+        if self.nbytes is None or self.fraction is None:
+            return None
+        return round(self.nbytes * self.fraction)
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds that it will take at the present rate."""
+        part = self.fraction
+        return self.seconds * (1 - part) / part if part else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as values that JSON can hold."""
+        return {
+            "stage": self.stage,
+            "seconds": round(self.seconds, 3),
+            "done": self.done,
+            "n_blocks": self.n_blocks,
+            "nbytes": self.nbytes,
+            "nbytes_done": self.nbytes_done,
+        }
+
+
+class Display(Protocol):
+    """What shows stages; each of its functions takes next to no time."""
+
+    @property
+    def every(self) -> float | None:
+        """Seconds between calls of `move`; None: it is never called."""
+
+    def begin(self, moment: Moment) -> None:
+        """Show that a stage has begun."""
+
+    def move(self, moment: Moment) -> None:
+        """Show how far it is."""
+
+    def end(self, moment: Moment, *, failed: bool) -> None:
+        """Show that it is over."""
+
+    def say(self, text: str) -> None:
+        """Show a line of text."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was found."""
+
+
+class Nothing:
+    """Shows nothing."""
+
+    every = None
+
+    def begin(self, moment: Moment) -> None:
+        """Show nothing."""
+
+    def move(self, moment: Moment) -> None:
+        """Show nothing."""
+
+    def end(self, moment: Moment, *, failed: bool) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@dataclass
+class Lines:
+    """Shows a line where a stage turns out not to be short, every few seconds, and at its end."""
+
+    stream: IO[str]
+    """Where lines go."""
+    every: float = 1.0
+    """Seconds that a short stage takes at most, of which nothing is shown."""
+    between: float = 10.0
+    """Seconds between lines."""
+    shown: dict[int, float] = field(default_factory=dict)
+    """Stages under way of which something was shown, and at which of their seconds."""
+
+    def begin(self, moment: Moment) -> None:
+        """Show nothing yet."""
+
+    def move(self, moment: Moment) -> None:
+        """Show a stage's name and size, later how far it is and what is left."""
+        before = self.shown.get(moment.number)
+        if before is None:
+            self.say(f"{moment.stage}: {_size(moment) or 'begun'} ...")
+        elif moment.seconds < before + self.between:
+            return
+        else:
+            self.say(f"{moment.stage}: {', '.join(_state(moment))}")
+        self.shown[moment.number] = moment.seconds
+
+    def end(self, moment: Moment, *, failed: bool) -> None:
+        """Show how long it took."""
+        if self.shown.pop(moment.number, None) is not None:
+            rate = "" if failed else _rate(moment)
+            how = "failed after" if failed else "done in"
+            self.say(f"{moment.stage}: {how} {moment.seconds:,.1f} s{rate and f', {rate}'}")
+
+    def say(self, text: str) -> None:
+        """Show a line of text."""
+        _write(self.stream, text)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@dataclass
+class JsonLines:
+    """Shows lines of JSON, those of short stages too, for whoever reads them by program."""
+
+    stream: IO[str]
+    """Where lines go."""
+    every: float = 10.0
+    """Seconds between lines."""
+
+    def begin(self, moment: Moment) -> None:
+        """Show what is known of a stage."""
+        self._tell("begin", **moment.as_json())
+
+    def move(self, moment: Moment) -> None:
+        """Show how far it is."""
+        self._tell("progress", **moment.as_json())
+
+    def end(self, moment: Moment, *, failed: bool) -> None:
+        """Show what was done."""
+        self._tell("failed" if failed else "end", **moment.as_json())
+
+    def say(self, text: str) -> None:
+        """Show a line of text."""
+        self._tell("say", text=text)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def _tell(self, event: str, **fields: Any) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        _write(self.stream, json.dumps({"time": now, "event": event, **fields}))
+
+
+class Bars:
+    """Shows bars on a terminal, which go when their stage is over."""
+
+    every = 0.2
+
+    def __init__(self, stream: IO[str]) -> None:
+        from rich.console import Console
+
+        self._console = Console(file=stream, highlight=False)
+        self._live: Any = None
+        self._bars: dict[int, Any] = {}
+
+    def begin(self, moment: Moment) -> None:
+        """Add a bar."""
+        if self._live is None:
+            # What the verb itself prints goes to stdout as ever, not through the bars.
+            self._live = _live(self._console)
+            self._live.start()
+        self._bars[moment.number] = self._live.add_task(moment.stage, total=None, told="")
+        self.move(moment)
+
+    def move(self, moment: Moment) -> None:
+        """Bring a bar up to date."""
+        self._live.update(
+            self._bars[moment.number],
+            completed=moment.done,
+            total=moment.n_blocks,
+            told="  ".join(_state(moment)),
+        )
+
+    def end(self, moment: Moment, *, failed: bool) -> None:  # noqa: ARG002
+        """Remove a bar."""
+        self._live.remove_task(self._bars.pop(moment.number))
+        if not self._bars:
+            self.close()
+
+    def say(self, text: str) -> None:
+        """Show a line of text above the bars."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Remove all bars and show the cursor again."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+            self._bars = {}
+
+
+def _write(stream: IO[str], line: str) -> None:
+    with suppress(OSError, ValueError):  # whoever closed the stream doesn't want to know
+        stream.write(line + "\n")
+        stream.flush()
+
+
+def _live(console: Any) -> Any:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[told]}", markup=False, style="dim"),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+    )
+
+
+def _size(moment: Moment) -> str:
+    parts = [] if moment.n_blocks is None else [_counted(moment.n_blocks, "block")]
+    return ", ".join(parts if moment.nbytes is None else [*parts, nbytes_told(moment.nbytes)])
+
+
+def _state(moment: Moment) -> list[str]:
+    """Return blocks, bytes, rate, and time that is left, as far as they are known."""
+    told = []
+    if moment.n_blocks is None:
+        told.append(_counted(moment.done, "block"))
+    else:
+        told.append(f"{moment.done:,} of {_counted(moment.n_blocks, 'block')}")
+    if moment.nbytes is not None and moment.nbytes_done is not None:
+        told.append(f"{nbytes_told(moment.nbytes_done)} of {nbytes_told(moment.nbytes)}")
+    if rate := _rate(moment):
+        told.append(rate)
+    if moment.remaining is not None:
+        told.append(f"{seconds_told(moment.remaining)} left")
+    return told
+
+
+def _rate(moment: Moment) -> str:
+    if not moment.nbytes_done or moment.seconds <= 0:
+        return ""
+    return f"{nbytes_told(moment.nbytes_done / moment.seconds)}/s"
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def nbytes_told(nbytes: float) -> str:
+    """Return a number of bytes for people.
+
+    Examples
+    --------
+    >>> nbytes_told(2_100_000_000)
+    '2.1 GB'
+    """
+    from rich.filesize import decimal
+
+    return decimal(int(nbytes))
+
+
+def seconds_told(seconds: float) -> str:
+    """Return a time for people.
+
+    Examples
+    --------
+    >>> seconds_told(75), seconds_told(7300)
+    ('1:15', '2:01:40')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,143 @@
+"""What a run is asked, what it is while it works, and how it ended."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from h5dask.jobs.record import Record
+from h5dask.jobs.state import State
+from h5dask.progress import Progress
+from h5dask.storage.remote import Source
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended."""
+
+    output: str
+    """What it was to make."""
+    what: str
+    """"done", "current" (nothing was to be done), "busy" (somebody else is at it), "set aside" (the
+    input is bad) or "vanished" (the input is gone)."""
+    why: str = ""
+    """A sentence, where there is something to say."""
+    record: Record | None = None
+    """Of this run, or of the earlier one whose output is current."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the outputs that are there."""
+        names = [one["name"] for one in self.record.outputs] if self.record is not None else []
+        return tuple(os.path.join(os.path.dirname(self.output), name) for name in names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """When a run works, and what becomes of what was there before."""
+
+    force: bool = False
+    """Run even where the output is current, from the beginning."""
+    keep: int = 0
+    """Former outputs that stay beside the new one, under names with their time."""
+    strict: bool = False
+    """Of many inputs: stop at the first bad one instead of setting it aside."""
+    since: datetime | None = None
+    """Of many inputs: leave out those that were last changed before."""
+    vanished: Literal["keep", "remove"] = "keep"
+    """Of many inputs: what becomes of outputs whose inputs are gone."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A run while it works: what it reads, where it writes, and what it has to tell."""
+
+    inputs: tuple[Source, ...]
+    """What was given, as it was found at the start."""
+    output: str
+    """Path of the target."""
+    parameters: Mapping[str, Any]
+    """What was given."""
+    progress: Progress
+    """What a person watches."""
+    state: State
+    """Which steps are done."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """What the work counts, for the record."""
+    notes: list[str] = field(default_factory=list)
+    """What is worth knowing later, for the record."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """Name of each output that is made -> where it is made."""
+    makes_nothing: bool = False
+    """Whether the work has said so."""
+
+    @property
+    def urls(self) -> list[str]:
+        """The inputs, to open them."""
+        return [source.url for source in self.inputs]
+
+    def part(self, number: int | None = None) -> str:
+        """Return where to make the output, or one of several files: `queries-0001.h5`."""
+        name = os.path.basename(self.output)
+        if number is not None:
+            stem, ending = os.path.splitext(name)
+            name = f"{stem}-{number:04d}{ending}"
+        self.parts[name] = self.state.part(name)
+        return self.parts[name]
+
+    def make_nothing(self, why: str) -> None:
+        """Say that these inputs give no output, which is as good as one."""
+        self.makes_nothing = True
+        self.notes.append(why)
+
+    @contextmanager
+    def stage(self, name: str, **about: Any) -> Iterator[None]:
+        """Time what is done inside, and show how far it is; see `Progress.stage`."""
+        with self.progress.stage(name, **about):
+            yield
+
+    def write(
+        self,
+        ds: xr.Dataset,
+        number: int | None = None,
+        *,
+        within_limits: bool = False,
+        **options: Any,
+    ) -> None:
+        """Write a Dataset as the output, or as one of several files, panel by panel.
+
+        Parameters
+        ----------
+        ds : Dataset
+            In a layout's analysis form.
+        number : int, optional
+            Which file, where there are several.
+        within_limits : bool, default False
+            Write as many files, numbered from 1, as the layout's consumer needs to take them all;
+            one without a number where it takes all as one.
+        options
+            As in `write_dataset`: layout, like, compression, allow_large.
+        """
+        from h5dask.preparing import shares
+        from h5dask.staging import write_part
+
+        if within_limits:
+            parts = shares(ds, self.output, **options)
+            for at, part in enumerate(parts, start=1):
+                self.write(part, at if len(parts) > 1 else None, **options)
+            return
+        made = self.part(number)
+        url = os.path.join(os.path.dirname(self.output), self._name_of(made))
+        with self.stage("write", nbytes=ds.nbytes, counted="write-"):
+            write_part(ds, made, url, self.state, **options)
+
+    def _name_of(self, part: str) -> str:
+        return next(name for name, path in self.parts.items() if path == part)

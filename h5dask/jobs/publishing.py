@@ -1,0 +1,81 @@
+"""Finished parts -> outputs under their names, the former ones kept by count."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from h5dask.errors import AccessDenied
+from h5dask.jobs.record import Record
+from h5dask.storage.remote import fingerprint, publish
+
+
+def publish_parts(
+    parts: Mapping[str, str], folder: str, former: Record | None, keep: int
+) -> list[dict[str, Any]]:
+    """Give each part its name, one after the other, and return what was published.
+
+    Parameters
+    ----------
+    parts : mapping
+        Name -> where it was made, on the same filesystem.
+    folder : str
+        Where outputs lie.
+    former : Record, optional
+        Of the run before; what it published and this one doesn't is removed at the end.
+    keep : int
+        Former versions of each output that stay.
+    """
+    for name, part in parts.items():
+        target = os.path.join(folder, name)
+        if keep:
+            _set_aside(target)
+        publish(part, target)
+        _remove_old(target, keep)
+    held = {one["name"] for one in former.outputs} if former is not None else set()
+    for name in sorted(held - set(parts)):
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, name))
+    found = []
+    for name in parts:
+        path = os.path.join(folder, name)
+        nbytes = os.stat(path).st_size
+        found.append({"name": name, "fingerprint": fingerprint(path), "nbytes": nbytes})
+    return found
+
+
+def _set_aside(target: str) -> None:
+    """Give an output that is about to be replaced a second name, which tells its time."""
+    if not os.path.exists(target):
+        return
+    written = time.gmtime(os.stat(target).st_mtime)
+    second = f"{target}.{time.strftime('%Y%m%dT%H%M%SZ', written)}.old"
+    try:
+        os.link(target, second)
+    except FileExistsError:
+        return
+    except OSError:  # a filesystem without links
+        try:
+            shutil.copy2(target, second)
+        except OSError as error:
+            raise AccessDenied(f"{second}: can't be kept ({error.strerror})") from None
+
+
+def _remove_old(target: str, keep: int) -> None:
+    """Remove all but the newest of the former versions of an output."""
+    folder, name = os.path.split(target)
+    with suppress(FileNotFoundError):
+        old = sorted(
+            one for one in os.listdir(folder) if one.startswith(name + ".") and _is_old(one, name)
+        )
+        for one in old[: max(0, len(old) - keep)] if keep else []:
+            os.unlink(os.path.join(folder, one))
+
+
+def _is_old(name: str, output: str) -> bool:
+    time_of = name.removeprefix(output + ".").removesuffix(".old")
+    return name.endswith(".old") and len(time_of) == 16 and time_of[:8].isdecimal()

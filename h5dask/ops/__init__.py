@@ -1,0 +1,1 @@
+"""xarray in, xarray out: operations by name, imported from their modules."""

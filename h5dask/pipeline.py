@@ -1,0 +1,213 @@
+"""All that a pipeline is made of: config, steps and their runs, costs, and its command."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import click
+
+from h5dask import config
+from h5dask.config import Input, Output
+from h5dask.jobs import Job, Outcome, Policy, run
+from h5dask.jobs.several import exit_code, run_each
+from h5dask.options import Computing, ComputingCommand, computing
+from h5dask.progress import Progress
+from h5dask.storage.remote import UrlPath
+from h5dask.verbs import ended
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from h5dask.ops.cost import Cost
+
+__all__ = ["Input", "Job", "Output", "Policy", "Steps", "pipeline", "reads", "writes"]
+
+Config = TypeVar("Config")
+Work = Callable[[Job], Any]
+Expected = Iterable[tuple["xr.Dataset", Sequence["Cost"]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """The steps of a pipeline while it runs: each is a run, with what its user asked for."""
+
+    policy: Policy
+    """When to work, and what becomes of what was there before."""
+    progress: Progress
+    """What a person watches."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    """How the steps ended, so far."""
+
+    def each(
+        self, work: Work, inputs: UrlPath | Iterable[UrlPath], folder: str, **parameters: Any
+    ) -> list[str]:
+        """Run a work for each input, and return the outputs that are there; see `run_each`."""
+        options: dict[str, Any] = {"policy": self.policy, "progress": self.progress}
+        found = run_each(work, inputs, folder, parameters=parameters, **options)
+        self.outcomes.extend(found)
+        return [path for one in found for path in one.files]
+
+    def one(
+        self, work: Work, inputs: UrlPath | Iterable[UrlPath], output: str, **parameters: Any
+    ) -> list[str]:
+        """Run a work once, and return the outputs that are there; see `run`."""
+        options: dict[str, Any] = {"policy": self.policy, "progress": self.progress}
+        found = run(work, inputs, output, parameters=parameters, **options)
+        self.outcomes.append(found)
+        return list(found.files)
+
+
+class Pipeline(Generic[Config]):
+    """A command that reads a config file and runs steps; called with arguments, as `main` is.
+
+    Parameters
+    ----------
+    steps : callable
+        Takes the config and `Steps`. Its docstring is the command's help.
+    kind : type
+        The config's dataclass. A field `policy` of the type `Policy` is what the steps keep to
+        where the command line doesn't say otherwise.
+    expected : callable
+        Takes the config; gives for `--plan` Datasets and what computing on them costs.
+    """
+
+    def __init__(
+        self,
+        steps: Callable[[Config, Steps], Any],
+        kind: type[Config],
+        expected: Callable[[Config], Expected],
+    ) -> None:
+        functools.update_wrapper(self, steps)
+        self._steps, self._kind, self._expected = steps, kind, expected
+        command = click.command(cls=ComputingCommand, help=steps.__doc__)
+        decorated: Callable[..., Any] = computing(plan=True)(self._invoked)
+        for option in reversed(_OPTIONS):
+            decorated = option(decorated)
+        self.command: click.Command = command(decorated)
+
+    def __call__(self, args: Sequence[str] | None = None) -> int:
+        """Run the command and return its exit code: 0, 1 (inputs set aside), 2, or 130."""
+        given = list(sys.argv[1:] if args is None else args)
+        name = f"python -m {self._steps.__module__}"
+        main: Callable[[], int] = functools.partial(
+            self.command.main, given, name, standalone_mode=False
+        )
+        return ended(main)
+
+    def _invoked(
+        self,
+        file: str | None,
+        example: bool,
+        force: bool,
+        strict: bool,
+        since: datetime | None,
+        how: Computing,
+    ) -> int:
+        if example:
+            click.echo(config.example(self._kind), nl=False)
+            return 0
+        if file is None:
+            raise click.UsageError("Missing argument 'CONFIG'; --example writes one")
+        read = config.load(file, self._kind)
+        if how.plan is not None:
+            return _planned(self._expected(read), how)
+        policy = getattr(read, "policy", None) or Policy()
+        since = since.replace(tzinfo=UTC) if since is not None else policy.since
+        policy = replace(
+            policy, force=force or policy.force, strict=strict or policy.strict, since=since
+        )
+        with how.start() as progress:
+            steps = Steps(policy=policy, progress=progress)
+            self._steps(read, steps)
+            _tell(steps)
+        for one in steps.outcomes:
+            for path in one.files:
+                click.echo(path)
+        return exit_code(steps.outcomes)
+
+
+def pipeline(
+    kind: type[Config], *, expected: Callable[[Config], Expected]
+) -> Callable[[Callable[[Config, Steps], Any]], Pipeline[Config]]:
+    r"""Make a function of config and steps a pipeline's `main`.
+
+    Examples
+    --------
+    >>> import h5dask, tempfile
+    >>> from pathlib import Path
+    >>> from dataclasses import dataclass
+    >>> from h5dask.testing import example_file
+    >>> @dataclass(frozen=True)
+    ... class Copying:
+    ...     landing: config.Input
+    ...     output: config.Output
+    >>> def copied(job):
+    ...     job.write(h5dask.open_dataset(job.urls))
+    >>> @pipeline(Copying, expected=lambda given: [])
+    ... def main(given, steps):
+    ...     steps.each(copied, given.landing, given.output)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "copy.toml")
+    ...     _ = path.write_text(f'landing = "{example_file("ann")}"\noutput = "out"')
+    ...     main([str(path), "--quiet"])
+    /...ann.h5
+    0
+    """
+
+    def decorate(steps: Callable[[Config, Steps], Any]) -> Pipeline[Config]:
+        return Pipeline(steps, kind, expected)
+
+    return decorate
+
+
+_OPTIONS = (
+    click.argument("file", required=False, metavar="CONFIG"),
+    click.option("--example", is_flag=True, help="Print a config file with all keys, and end."),
+    click.option("--force", is_flag=True, help="Work even where the output is current."),
+    click.option("--strict", is_flag=True, help="Stop at the first bad input."),
+    click.option(
+        "--since",
+        type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+        help="Leave out inputs that were last changed before, in UTC.",
+    ),
+)
+
+
+def _planned(expected: Expected, how: Computing) -> int:
+    from h5dask.plan import plan_of, table
+    from h5dask.printing import print_rich
+
+    for ds, costs in expected:
+        print_rich(table(plan_of(ds, costs, figures=how.figures())))
+    return 0
+
+
+def _tell(steps: Steps) -> None:
+    """Say how many ended how, and why where there is a reason."""
+    counts: dict[str, int] = {}
+    for one in steps.outcomes:
+        counts[one.what] = counts.get(one.what, 0) + 1
+        if one.why and one.what != "set aside":
+            steps.progress.say(one.why)
+    steps.progress.say(", ".join(f"{n} {what}" for what, n in counts.items()) or "no inputs")
+
+
+def reads(ds: xr.Dataset, stage: str) -> Cost:
+    """Return what a stage costs that reads every block of a Dataset once."""
+    from h5dask.ops.cost import reading
+    from h5dask.plan import stored_forms
+
+    return reading(ds, stage=stage, stored=stored_forms(ds))
+
+
+def writes(ds: xr.Dataset, stage: str) -> Cost:
+    """Return what a stage costs that writes an opened Dataset, reading included."""
+    from h5dask.ops.cost import writing
+    from h5dask.plan import stored_forms
+
+    return writing(ds, stage=stage, stored=stored_forms(ds))

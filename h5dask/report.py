@@ -1,0 +1,241 @@
+"""One self-contained HTML page about a Dataset, made of the sections that it has the needs of.
+
+No layout is known here; what a section shows and computes is its own.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from dask.base import compute as dask_compute
+
+from h5dask import __version__
+from h5dask.errors import NotFound, Refused
+from h5dask.reader import open_dataset
+from h5dask.section import Bars, Card, Cards, Piece, Section
+from h5dask.sections import all_sections
+from h5dask.storage.remote import absolute, publish, translated
+
+PAGES = (".html", ".htm")
+"""How the name of a page ends, so that no file of values is replaced by one."""
+
+Compute = Callable[..., tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """A section with all it shows, ready for the page."""
+
+    section: Section
+    """What it was drawn by."""
+    pieces: Sequence[Piece]
+    """From top to bottom."""
+
+    @property
+    def anchor(self) -> str:
+        """What links on the page name it by."""
+        return "-".join(self.section.title.lower().split())
+
+
+def write_report(
+    ds: xr.Dataset,
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    sections: Sequence[Section] | None = None,
+    compute: Compute = dask_compute,
+) -> tuple[str, ...]:
+    """Write one HTML page about a Dataset, which needs no network and no other file.
+
+    Every block is read once, whatever sections there are. The page appears whole or not at all,
+    in place of an older one.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Of any layout or none; lazy variables are read block by block.
+    path : str or path
+        Local file, ending in .html.
+    title : str, optional
+        Heading; the name of the file that the Dataset was opened from without it.
+    sections : sequence of Section, optional
+        What may be shown; every section there is without it. Shown is what meets the Dataset.
+    compute : callable, default dask.compute
+        What computes dask collections.
+
+    Returns
+    -------
+    tuple of str
+        Titles of the sections shown. Memory: a block a thread and 6 MiB; in all, what the
+        sections ask for, at most 0.5 MiB a variable.
+
+    Raises
+    ------
+    Refused
+        The page's name doesn't end in .html.
+    NotFound, AccessDenied, OutOfSpace
+        The page can't be written there.
+
+    Examples
+    --------
+    >>> import h5dask, tempfile
+    >>> from h5dask.testing import example_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_report(h5dask.open_dataset(example_file("ann")), f"{folder}/ann.html")
+    ('Structure', 'Sizes', 'Value ranges', 'Labels')
+    """
+    target = _target(path)
+    meeting = [one for one in sections or all_sections() if one.meets(ds)]
+    (values,) = compute([section.values(ds) for section in meeting])
+    drawn = [
+        Drawn(section=section, pieces=section.draw(ds, computed))
+        for section, computed in zip(meeting, values, strict=True)
+    ]
+    shown = [one for one in drawn if one.pieces]
+    _write(page(ds, shown, title=title), target)
+    return tuple(one.section.title for one in shown)
+
+
+def open_any(urlpath: str) -> xr.Dataset:
+    """Open a file of any layout, or a result in .nc or .zarr, in blocks.
+
+    Parameters
+    ----------
+    urlpath : str
+        Local path or fsspec URL; a .nc file must be local.
+    """
+    name = urlpath.rstrip("/")
+    if name.endswith(".zarr"):
+        return _result(name, lambda: xr.open_zarr(name))
+    if name.endswith(".nc"):
+        if "://" in name:
+            raise Refused(f"{name}: found a URL, expected a local .nc file; copy it here first")
+        return _result(name, lambda: xr.open_dataset(name, engine="h5netcdf", chunks={}))
+    return open_dataset(urlpath)
+
+
+def _result(name: str, opening: Callable[[], xr.Dataset]) -> xr.Dataset:
+    """Open what xarray wrote, with its errors as one line."""
+    try:
+        return opening()
+    except FileNotFoundError:
+        raise NotFound(f"{name}: not found; check the path") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = " ".join(str(error).split())
+        raise Refused(f"{name}: xarray can't open it ({why}); check what wrote it") from None
+
+
+def page(ds: xr.Dataset, drawn: Sequence[Drawn], *, title: str | None = None) -> str:
+    """Return the text of the page."""
+    from bokeh.embed import components
+    from bokeh.resources import Resources
+    from jinja2 import Environment, StrictUndefined
+
+    figures: dict[str, Any] = {
+        str(card.content.id): card.content
+        for card in _cards(drawn)
+        if not isinstance(card.content, Bars)
+    }
+    script, places = components(figures) if figures else ("", {})
+    bokeh = Resources(mode="inline", components=["bokeh"]).render() if figures else ""
+    house = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    house.filters["number"] = in_words
+    text = files("h5dask").joinpath("page.html").read_text(encoding="utf-8")
+    return house.from_string(text).render(
+        title=title or _name(ds),
+        facts=_facts(ds),
+        drawn=drawn,
+        kind=lambda piece: type(piece).__name__,
+        place=lambda content: places[content.id],
+        bokeh=bokeh,
+        script=script,
+        version=__version__,
+    )
+
+
+def in_words(value: str | float | None) -> str:
+    """Return a table's cell as it is read: thousands apart, five digits of a fraction.
+
+    Examples
+    --------
+    >>> in_words(1234567), in_words(0.000123456), in_words("a")
+    ('1,234,567', '0.00012346', 'a')
+    """
+    if value is None:
+        return "\N{EN DASH}"
+    if isinstance(value, str | bool):
+        return str(value)
+    told = f"{value:,}" if isinstance(value, int) and abs(value) < 10**16 else f"{value:.5g}"
+    return told.replace("-", "\N{MINUS SIGN}")
+
+
+def _cards(drawn: Sequence[Drawn]) -> Iterator[Card]:
+    for piece in (piece for one in drawn for piece in one.pieces):
+        if isinstance(piece, Cards):
+            yield from piece.cards
+        elif isinstance(piece, Card):
+            yield piece
+
+
+def _name(ds: xr.Dataset) -> str:
+    source = str(ds.encoding.get("source", "")).rstrip("/")
+    return source.rpartition("/")[2] or "Dataset"
+
+
+def _facts(ds: xr.Dataset) -> Mapping[str, str]:
+    """Return what stands below the heading, by what it is called."""
+    from dask.utils import format_bytes
+
+    form, source = ds.encoding.get("h5dask"), str(ds.encoding.get("source", ""))
+    rows = [f"{length:,} along {dim}" for dim, length in ds.sizes.items()]
+    facts = {
+        "Layout": getattr(form, "layout", "") or "none",
+        "Rows": ", ".join(rows[:1]) or "none",
+        "Variables": f"{len(ds.data_vars):,}",
+    }
+    if os.path.isfile(source):
+        facts["File"] = format_bytes(os.path.getsize(source))
+    else:
+        facts["Values"] = format_bytes(ds.nbytes)
+    now = datetime.now(UTC)
+    return facts | {"Created": f"{now:%Y-%m-%d %H:%M} UTC", "h5dask": __version__}
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """Return where the page goes, refused before anything is computed for it."""
+    name = os.fspath(path)
+    if "://" in name or not name.lower().endswith(PAGES):
+        raise Refused(f"{name}: a report is a local file whose name ends in .html; name one")
+    target = Path(absolute(name))
+    if not target.parent.is_dir():
+        raise NotFound(f"{target}: found no folder {str(target.parent)!r}; create it first")
+    if target.is_dir():
+        raise Refused(f"{target}: found a folder, expected a file; choose another name")
+    return target
+
+
+def _write(text: str, target: Path) -> None:
+    """Write a page beside its target, and rename it."""
+    temporary = None
+    try:
+        with translated(str(target)):
+            number, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+            with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+                os.fchmod(number, 0o644)
+                file.write(text)
+        publish(temporary, str(target))
+    finally:
+        if temporary is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)

@@ -1,0 +1,181 @@
+"""The options of computing verbs: places, what is shown, reports, and plans that run nothing."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+import dask
+import pytest
+from click.testing import CliRunner, Result
+from dask.delayed import delayed
+
+from h5dask.errors import AccessDenied
+from h5dask.options import Computing, ComputingCommand, computing
+from h5dask.performance import performance_report
+from h5dask.testing import example_file
+from h5dask.verbs import Verbs
+from tests.commands import call
+from tests.scheduler import running
+
+VERBS = ("validate", "report", "demo")
+PLANNED = ("validate", "report")
+OPTIONS = (
+    "--workers",
+    "--scheduler",
+    "--scheduler-file",
+    "--memory-limit",
+    "--log-json",
+    "--quiet",
+    "--performance-report",
+)
+
+
+@click.group(cls=Verbs)
+def main() -> None:
+    """Stand for the command line."""
+
+
+@main.command(cls=ComputingCommand)
+@click.argument("files", nargs=-1)
+@computing(plan=True)
+def verb(files: tuple[str, ...], how: Computing) -> None:
+    """Compute where it is told, and tell where that was."""
+    if how.plan is not None:
+        click.echo(json.dumps([files, how.plan, how.figures().workers]))
+        return
+    with how.start() as progress, progress.stage("sum", n_blocks=3, counted="block-"):
+        blocks = [delayed(os.getpid, pure=False)(dask_key_name=f"block-{i}") for i in range(3)]
+        (pids,) = dask.compute(blocks)
+    here = set(pids) == {os.getpid()}
+    click.echo("here" if here else "elsewhere")
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(main, ["verb", *args])
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_computing_verb_has_them(name: str) -> None:
+    told = call(name, "--help").stdout
+    assert [one for one in OPTIONS if one not in told] == []
+    assert ("--plan" in told) == (name in PLANNED)
+
+
+def test_threads_are_not_announced() -> None:
+    done = run()
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "here\n", "")
+
+
+def test_workers_are_announced() -> None:
+    done = run("--workers", "1", "--memory-limit", "none")
+    assert (done.exit_code, done.stdout) == (0, "elsewhere\n")
+    first, second = done.stderr.splitlines()
+    assert first == "Starting 1 worker process ..."
+    assert second.startswith("Dashboard: http://127.0.0.1:")
+
+
+def test_a_scheduler_is_announced(tmp_path: Path) -> None:
+    with running(tmp_path, n_workers=1) as address:
+        file = tmp_path / "scheduler.json"
+        file.write_text(json.dumps({"address": address}))
+        for option, value in (("--scheduler", address), ("--scheduler-file", str(file))):
+            done = run(option, value)
+            assert (done.exit_code, done.stdout) == (0, "elsewhere\n"), done.stderr
+            assert done.stderr.startswith(f"Connecting to {value} ...\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("--memory-limit", "4GB"), "--memory-limit: goes with --workers"),
+        (("--workers", "0"), "0 is not in the range x>=1"),
+        (("--workers", "1", "--scheduler", "tcp://x:1"), "workers and scheduler: say the same"),
+        (("--workers", "1", "--memory-limit", "x"), "memory_limit: found 'x', expected a size"),
+        (("--scheduler-file", "."), ".: Is a directory"),
+        (("--performance-report", "no/such/x.html"), "no/such/x.html: No such file or directory"),
+        (("--plan", "apples=3"), "apples"),
+    ],
+)
+def test_what_can_not_be_is_one_line(args: tuple[str, ...], told: str) -> None:
+    done = run(*args)
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_quiet_and_json() -> None:
+    assert run("--quiet", "--workers", "1").stderr == ""
+    lines = [json.loads(line) for line in run("--log-json").stderr.splitlines()]
+    assert [(line["event"], line["stage"], line["done"]) for line in lines] == [
+        ("begin", "sum", 0),
+        ("end", "sum", 3),
+    ]
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "1")])
+def test_a_performance_report_is_one_page_of_its_own(
+    tmp_path: Path, workers: tuple[str, ...]
+) -> None:
+    page = tmp_path / "report.html"
+    done = run("--performance-report", str(page), *workers)
+    assert done.exit_code == 0, done.stderr
+    text = page.read_text()
+    assert "<html" in text
+    assert "block" in text
+    assert 'src="http' not in text
+    assert list(tmp_path.iterdir()) == [page]
+
+
+def test_a_run_that_fails_leaves_no_report(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    with pytest.raises(ZeroDivisionError, match="by zero"), performance_report(str(page)):
+        dask.compute(delayed(divmod)(1, 0))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(AccessDenied, match="Is a directory"), performance_report(str(tmp_path)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("args", "files", "figures"),
+    [
+        (("--plan",), [], ""),
+        (("--plan", "a.h5"), ["a.h5"], ""),
+        (("a.h5", "--plan", "--quiet"), ["a.h5"], ""),
+        (("--plan", "workers=7,cores=2", "a.h5"), ["a.h5"], "workers=7,cores=2"),
+        (("--plan=workers=7", "a.h5"), ["a.h5"], "workers=7"),
+        (("--plan", "--", "--plan"), ["--plan"], ""),
+    ],
+)
+def test_a_plan_may_have_figures(args: tuple[str, ...], files: list[str], figures: str) -> None:
+    told, plan, workers = json.loads(run(*args).stdout)
+    assert (told, plan) == (files, figures)
+    assert workers == (7 if figures else 1)
+
+
+@pytest.mark.parametrize("args", [("validate",), ("report", "-o", "page.html")])
+def test_a_plan_runs_nothing(
+    args: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_compute: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = example_file("ann")
+    told = call(*args, file, "--plan", "workers=100,cores=8,memory=32GB", "--json")
+    assert told.exit_code == 0, told.stderr
+    (plan,) = json.loads(told.stdout)["plans"]
+    assert plan["inputs"] == [{"name": file, "nbytes": os.path.getsize(file)}]
+    assert (plan["layout"], plan["figures"]["workers"]) == ("ann", 100)
+    assert [stage["stage"] for stage in plan["stages"]] == [
+        {"validate": "check"}.get(*args[:1] * 2)
+    ]
+    assert file in call(*args, file, "--plan").stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_validation_by_workers_finds_the_same(tmp_path: Path) -> None:
+    file = example_file("episodes")
+    alone, by_workers = (
+        call("validate", "--values", "--json", file, *more) for more in ((), ("--workers", "2"))
+    )
+    assert (alone.exit_code, by_workers.exit_code) == (0, 0), by_workers.stderr
+    assert alone.stdout == by_workers.stdout
