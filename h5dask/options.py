@@ -115,15 +115,15 @@ def _bound(args: Sequence[str]) -> list[str]:
     (['--plan=workers=2', 'a.h5'], ['--plan=', 'a.h5'])
     """
     bound: list[str] = []
-    for at, arg in enumerate(args):
+    ahead = list(args)
+    while ahead:
+        arg = ahead.pop(0)
         if arg == "--":
-            return [*bound, *args[at:]]
-        if bound and bound[-1] == "--plan":
-            bound[-1] = f"--plan={arg}" if _are_figures(arg) else "--plan="
-            if _are_figures(arg):
-                continue
+            return [*bound, arg, *ahead]
+        if arg == "--plan":
+            arg = f"--plan={ahead.pop(0) if ahead and _are_figures(ahead[0]) else ''}"
         bound.append(arg)
-    return [*bound[:-1], "--plan="] if bound[-1:] == ["--plan"] else bound
+    return bound
 
 
 def _are_figures(arg: str) -> bool:

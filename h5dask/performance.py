@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -37,6 +38,8 @@ def performance_report(path: str) -> Iterator[None]:
     """
     temporary = f"{path}.part"
     try:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         with open(temporary, "w", encoding="utf-8"):
             pass
     except OSError as error:

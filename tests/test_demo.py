@@ -19,6 +19,7 @@ import pytest
 import h5dask
 from h5dask import demo, layouts
 from h5dask.layout import Problem
+from h5dask.progress import silent
 from tests.architecture import ROOT
 from tests.commands import COMMAND, call
 from tests.files import LAYOUTS
