@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_examples_run(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     names: dict[str, Any] = {}
     for block in fenced("python", sections()[title]):
         exec(compile(block, f"README.md, {title}", "exec"), names)
-    written = [path for path in tmp_path.iterdir() if path.is_file()]
+    written = [path for path in tmp_path.iterdir() if path.suffix in {".h5", ".hdf5"}]
     assert written
     for path in written:
         assert h5dask.validate(path, values=True) == ()
@@ -105,12 +106,22 @@ def test_every_layout_has_calls() -> None:
 
 
 @pytest.mark.parametrize("words", commands("h5dask"), ids=" ".join)
-def test_commands_run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_run(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    words = [str(tmp_path / word) if word.endswith(".html") else word for word in words]
     if words[0] == "demo":  # takes long, and runs elsewhere among the tests
         assert cli.demo.make_context("demo", words[1:]).params["scale"] == 10**9
     else:
         assert call(*words).exit_code == 0
+
+
+@pytest.mark.parametrize("words", commands("python"), ids=" ".join)
+def test_pipelines_run(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    flag, module, *args = words
+    assert flag == "-m"
+    paths = [str(ROOT / arg) if arg.endswith(".toml") else arg for arg in args]
+    assert import_module(module).main(paths) == 0
+    assert capsys.readouterr().out
 
 
 def test_commands_of_make_are_there() -> None:
