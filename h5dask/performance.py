@@ -14,7 +14,7 @@ from h5dask.errors import AccessDenied
 
 @contextmanager
 def performance_report(path: str) -> Iterator[None]:
-    """Write dask's report on the computations inside, one HTML file that needs no network.
+    """Write dask's report on the computations inside, one HTML file with all that it shows.
 
     On a cluster it is that of `distributed.performance_report`: the stream of tasks, workers,
     bandwidth, the scheduler's own load. On threads it has tasks, processor and memory over time.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import tempfile
 import threading
 import time
 import warnings
@@ -29,6 +28,7 @@ from h5dask.children import (
 )
 from h5dask.errors import AccessDenied, NotFound, Refused, Unreachable
 from h5dask.kernels.warming import warm
+from h5dask.scratch import scratch_folder
 from h5dask.versions import MUST_AGREE, Mismatch, compare, finder
 
 Result = TypeVar("Result")
@@ -145,11 +145,7 @@ def _local(n_workers: int, memory_limit: int | None, scratch: str | None) -> Cli
     warm()  # here, so that the workers find what is compiled and don't all do it at once
     parent = scratch or dask.config.get("temporary-directory", None)
     with ExitStack() as stack:
-        folder = stack.enter_context(
-            tempfile.TemporaryDirectory(
-                prefix="h5dask-workers-", dir=parent, ignore_cleanup_errors=True
-            )
-        )
+        folder = stack.enter_context(scratch_folder(parent))
         settings = {**unset(SETTINGS), "temporary-directory": folder}
         stack.enter_context(dask.config.set(settings))
         stack.enter_context(without_script())

@@ -29,7 +29,7 @@ FLOORS = {
             "backend",
             "testing",
         ),
-        *("children", "versions", "counting", "displays", "performance"),
+        *("children", "versions", "counting", "displays", "performance", "scratch"),
         *("outline", "tree", "verdicts", "demo"),
     ),
     5: (

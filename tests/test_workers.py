@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_info
 
 from h5dask import versions, workers
 from h5dask.errors import AccessDenied, NotFound, Refused, Unreachable
-from h5dask.workers import ENVIRONMENT, connect, unset
+from h5dask.workers import ENVIRONMENT, connect
 from tests.architecture import ROOT
 from tests.scheduler import running
 
@@ -90,18 +90,36 @@ def test_workers_are_set_up_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyP
         free.bind(("127.0.0.1", port))
 
 
-def test_what_the_user_set_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+SETS = """
+import json, dask
+from h5dask.workers import SETTINGS, unset
+with dask.config.set({"distributed.comm.timeouts.tcp": "12s"}):
+    print(json.dumps(sorted(set(SETTINGS) - set(unset(SETTINGS)))))
+"""
+
+
+def test_what_the_user_set_stays(tmp_path: Path) -> None:
     (tmp_path / "dask.yaml").write_text(
-        "distributed: {scheduler: {worker-ttl: 7 minutes, allowed-failures: 3}}"
+        "distributed: {scheduler: {worker-ttl: 5 minutes}, nanny: {pre-spawn-environ: {A: 1}}}"
     )
-    monkeypatch.setattr(dask.config, "paths", [str(tmp_path)])
-    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "11s")
-    with dask.config.set({"distributed.comm.timeouts.tcp": "12s"}):
-        chosen = dask.config.collect(paths=[str(tmp_path)])
-        monkeypatch.setattr(dask.config, "collect", lambda **_: chosen)
-        left = unset(workers.SETTINGS)
-    spawned = {f"distributed.nanny.pre-spawn-environ.{name}" for name in ENVIRONMENT}
-    assert set(left) == spawned
+    environment = {
+        **os.environ,
+        "DASK_CONFIG": str(tmp_path),
+        "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "11s",
+    }
+    told = subprocess.run(
+        [sys.executable, "-c", SETS],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=SECONDS,
+    )
+    assert json.loads(told.stdout) == [
+        "distributed.comm.timeouts.connect",
+        "distributed.comm.timeouts.tcp",
+        "distributed.scheduler.worker-ttl",  # to what dask ships, but on purpose
+    ]
 
 
 def test_scratch_lies_where_dask_is_told_to_put_it(tmp_path: Path) -> None:
