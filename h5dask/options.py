@@ -57,7 +57,7 @@ class Computing:
             progress = stack.enter_context(watch(quiet=self.quiet, log_json=self.log_json))
             self._connect(stack, progress, workers)
             if self.performance_report is not None:
-                from h5dask.performance import performance_report
+                from h5dask.workers.performance import performance_report
 
                 stack.enter_context(performance_report(self.performance_report))
             yield progress

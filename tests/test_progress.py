@@ -20,9 +20,9 @@ import dask.array as da
 import pytest
 from dask.delayed import delayed
 
-from h5dask.counting import Tally, counting
-from h5dask.displays import JsonLines, Lines, Moment
 from h5dask.progress import Progress, StageRecord, silent, watch
+from h5dask.progress.counting import Tally, counting
+from h5dask.progress.displays import JsonLines, Lines, Moment
 from h5dask.workers import connect
 from tests.architecture import ROOT
 from tests.scheduler import running
@@ -120,10 +120,10 @@ def test_lines_come_at_the_beginning_now_and_then_and_at_the_end() -> None:
         lines.move(at(seconds, seconds // 6))
     lines.end(at(24, 4), failed=False)
     assert stream.getvalue().splitlines() == [
-        "check: 4 blocks, 8.0 MB ...",
-        "check: 1 of 4 blocks, 2.0 MB of 8.0 MB, 181.8 kB/s, 0:33 left",
-        "check: 3 of 4 blocks, 6.0 MB of 8.0 MB, 285.7 kB/s, 0:07 left",
-        "check: done in 24.0 s, 333.3 kB/s",
+        "check: 4 blocks, 8.00 MB ...",
+        "check: 1 of 4 blocks, 2.00 MB of 8.00 MB, 182 kB/s, 33.0 s left",
+        "check: 3 of 4 blocks, 6.00 MB of 8.00 MB, 286 kB/s, 7.0 s left",
+        "check: done in 24.0 s, 333 kB/s",
     ]
 
 
@@ -251,7 +251,7 @@ def test_bars_come_and_go_on_a_terminal() -> None:
     assert "Starting [1] ..." in seen
     assert "check [bold]a.h5" in seen
     assert "2 of 4 blocks" in seen
-    assert "2.0 MB of 4.0 MB" in seen
+    assert "2.00 MB of 4.00 MB" in seen
     assert "left" in seen
     assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h") == 1  # cursor hidden, and shown again
     assert seen.endswith("\r\x1b[2K\x1b[?25h\r")  # the line of the bar is erased

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from h5dask.errors import AccessDenied
-from h5dask.scratch import scratch_folder
+from h5dask.workers.scratch import scratch_folder
 from tests.architecture import ROOT
 
 WAITS = """
 import sys
-from h5dask.scratch import scratch_folder
+from h5dask.workers.scratch import scratch_folder
 with scratch_folder(sys.argv[1]) as folder:
     print(folder, flush=True)
     sys.stdin.read()

@@ -18,9 +18,9 @@ import pytest
 from distributed import Client
 from threadpoolctl import threadpool_info
 
-from h5dask import versions, workers
+from h5dask import workers
 from h5dask.errors import AccessDenied, NotFound, Refused, Unreachable
-from h5dask.workers import ENVIRONMENT, connect
+from h5dask.workers import ENVIRONMENT, connect, versions
 from tests.architecture import ROOT
 from tests.scheduler import running
 

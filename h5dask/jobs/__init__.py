@@ -7,7 +7,6 @@ the two only costs a second run. Nothing here computes, and dask isn't imported 
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +21,7 @@ from h5dask.errors import AccessDenied, Conflict, InputChanged, NotFound, Refuse
 from h5dask.jobs import state as states
 from h5dask.jobs.job import Job, Outcome, Policy
 from h5dask.jobs.lease import Held, Lease
+from h5dask.jobs.memory import peak_memory
 from h5dask.jobs.publishing import publish_parts
 from h5dask.jobs.record import Record, digest_of, is_current, read
 from h5dask.jobs.state import State
@@ -199,7 +199,7 @@ def _worked(work: Callable[[Job], Any], job: Job, name: str, lease: Lease, keep:
         seconds=round(time.monotonic() - began, 3),
         counts=dict(job.counts),
         stages=[asdict(stage) for stage in job.progress.records[before:]],
-        peak_memory=_peak_memory(),
+        peak_memory=peak_memory(),
         notes=job.notes,
     )
     record.write(job.output, job.state.folder)
@@ -246,8 +246,3 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[package] = version_of(package)
     return found
-
-
-def _peak_memory() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from h5dask.plan.projection import Plan
 from h5dask.plan.rates import Rates
-from h5dask.plan.words import count_in_words, nbytes_in_words, seconds_in_words
+from h5dask.words import count_in_words, nbytes_in_words, seconds_in_words
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -143,7 +143,7 @@ def estimate(cost: Cost, rates: Rates, figures: Figures) -> Stage:
 
 
 def _too_much_memory(stages: Sequence[Stage], figures: Figures) -> list[str]:
-    from h5dask.plan.words import nbytes_in_words
+    from h5dask.words import nbytes_in_words
 
     if figures.memory is None:
         return []

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import IO, Any, Protocol
 
+from h5dask.words import nbytes_in_words, seconds_in_words
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
@@ -245,7 +247,7 @@ def _live(console: Any) -> Any:
 
 def _size(moment: Moment) -> str:
     parts = [] if moment.n_blocks is None else [_counted(moment.n_blocks, "block")]
-    return ", ".join(parts if moment.nbytes is None else [*parts, nbytes_told(moment.nbytes)])
+    return ", ".join(parts if moment.nbytes is None else [*parts, nbytes_in_words(moment.nbytes)])
 
 
 def _state(moment: Moment) -> list[str]:
@@ -256,45 +258,19 @@ def _state(moment: Moment) -> list[str]:
     else:
         told.append(f"{moment.done:,} of {_counted(moment.n_blocks, 'block')}")
     if moment.nbytes is not None and moment.nbytes_done is not None:
-        told.append(f"{nbytes_told(moment.nbytes_done)} of {nbytes_told(moment.nbytes)}")
+        told.append(f"{nbytes_in_words(moment.nbytes_done)} of {nbytes_in_words(moment.nbytes)}")
     if rate := _rate(moment):
         told.append(rate)
     if moment.remaining is not None:
-        told.append(f"{seconds_told(moment.remaining)} left")
+        told.append(f"{seconds_in_words(moment.remaining)} left")
     return told
 
 
 def _rate(moment: Moment) -> str:
     if not moment.nbytes_done or moment.seconds <= 0:
         return ""
-    return f"{nbytes_told(moment.nbytes_done / moment.seconds)}/s"
+    return f"{nbytes_in_words(moment.nbytes_done / moment.seconds)}/s"
 
 
 def _counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
-
-
-def nbytes_told(nbytes: float) -> str:
-    """Return a number of bytes for people.
-
-    Examples
-    --------
-    >>> nbytes_told(2_100_000_000)
-    '2.1 GB'
-    """
-    from rich.filesize import decimal
-
-    return decimal(int(nbytes))
-
-
-def seconds_told(seconds: float) -> str:
-    """Return a time for people.
-
-    Examples
-    --------
-    >>> seconds_told(75), seconds_told(7300)
-    ('1:15', '2:01:40')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

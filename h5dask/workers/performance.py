@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from h5dask.children import interrupts_held, without_script
-from h5dask.counting import current_client
 from h5dask.errors import AccessDenied
+from h5dask.progress.counting import current_client
+from h5dask.workers.children import interrupts_held, without_script
 
 
 @contextmanager

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar
@@ -18,7 +17,10 @@ from dask.utils import parse_bytes
 from distributed import Client, LocalCluster, Security, WorkerPlugin, rpc
 from distributed.system import MEMORY_LIMIT
 
-from h5dask.children import (
+from h5dask.deadlines import within
+from h5dask.errors import AccessDenied, NotFound, Refused, Unreachable
+from h5dask.kernels.warming import warm
+from h5dask.workers.children import (
     ENVIRONMENT,
     environment_kept,
     interrupts_held,
@@ -26,10 +28,8 @@ from h5dask.children import (
     quiet,
     without_script,
 )
-from h5dask.errors import AccessDenied, NotFound, Refused, Unreachable
-from h5dask.kernels.warming import warm
-from h5dask.scratch import scratch_folder
-from h5dask.versions import MUST_AGREE, Mismatch, compare, finder
+from h5dask.workers.scratch import scratch_folder
+from h5dask.workers.versions import MUST_AGREE, Mismatch, compare, finder
 
 Result = TypeVar("Result")
 
@@ -201,7 +201,7 @@ def _refuse_silent(address: str, timeout: float) -> None:
     try:
         with quiet("distributed"):
             answer = asyncio.wait_for(ask(), timeout)
-            found = _within(timeout + 1, partial(asyncio.run, answer), address)
+            found = within(timeout + 1, partial(asyncio.run, answer), address)
     except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
         # what dask says of a failed connection is how it tried; of a wrong address, what it is
         told = "" if isinstance(error, OSError) else f" ({error})"
@@ -242,7 +242,7 @@ def _refuse_misfits(client: Client, address: str) -> None:
         workers = client.run(finder(), on_error="ignore")
         return compare(finder()(), scheduler, workers)
 
-    mismatch = _within(START_SECONDS, found, address)
+    mismatch = within(START_SECONDS, found, address)
     if mismatch.errors:
         raise Refused(
             f"{address}: versions don't fit together:\n"
@@ -263,31 +263,7 @@ def _prepare(client: Client) -> None:
         def setup(self, worker: Any) -> None:  # noqa: ARG002
             prepare()
 
-    _within(START_SECONDS, partial(client.register_plugin, Prepared()), "workers")
-
-
-def _within(seconds: float, ask: Callable[[], Result], subject: str) -> Result:
-    """Return the answer to a question that dask itself would wait for without end."""
-    answers: list[Result] = []
-    errors: list[BaseException] = []
-
-    def wait() -> None:
-        try:
-            answers.append(ask())
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that asked
-            errors.append(error)
-
-    waiting = threading.Thread(target=wait, name="h5dask-connect", daemon=True)
-    waiting.start()
-    waiting.join(seconds)
-    if errors:
-        raise errors[0]
-    if not answers:
-        raise Unreachable(
-            f"{subject}: no answer within {seconds:.0f} s; look at the workers' logs, or start "
-            "them again"
-        )
-    return answers[0]
+    within(START_SECONDS, partial(client.register_plugin, Prepared()), "workers")
 
 
 def _limit(limit: str | int | None, n_workers: int) -> int | None:

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from h5dask.displays import Bars, Display, JsonLines, Lines, Moment, Nothing
+from h5dask.progress.displays import Bars, Display, JsonLines, Lines, Moment, Nothing
 
 if TYPE_CHECKING:
-    from h5dask.counting import Tally
+    from h5dask.progress.counting import Tally
 
 _LOGGER = logging.getLogger("h5dask")
 
@@ -110,7 +110,7 @@ class Progress:
             How the names of the tasks begin that do a block each. Where there are none, and
             without it, the part of all tasks that is done stands for the part of the blocks.
         """
-        from h5dask.counting import Tally, counting
+        from h5dask.progress.counting import Tally, counting
 
         tally = Tally()
         moment = partial(
