@@ -141,12 +141,13 @@ def docs(kind: type) -> dict[str, str]:
 def _below(kind: type) -> dict[str, str]:
     """Return the string that stands below each field in a class's source, where there is one."""
     try:
-        [tree] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        source = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     except (OSError, TypeError):
         return {}  # made by a function, or typed in
-    assert isinstance(tree, ast.ClassDef)
+    # Of a class that was typed in, Python 3.13 gives all that was typed before, too.
+    classes = [one for one in source if isinstance(one, ast.ClassDef) and one.name == kind.__name__]
     found = {}
-    for above, below in pairwise(tree.body):
+    for above, below in pairwise(classes[-1].body if classes else []):
         match above, below:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(text))):
                 found[name] = " ".join(text.split())
