@@ -93,7 +93,9 @@ class Pipeline(Generic[Config]):
     def __call__(self, args: Sequence[str] | None = None) -> int:
         """Run the command and return its exit code: 0, 1 (inputs set aside), 2, or 130."""
         given = list(sys.argv[1:] if args is None else args)
-        name = f"python -m {self._steps.__module__}"
+        started = getattr(sys.modules["__main__"].__spec__, "name", None)
+        module = self._steps.__module__
+        name = f"python -m {started if module == '__main__' and started else module}"
         main: Callable[[], int] = functools.partial(
             self.command.main, given, name, standalone_mode=False
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,18 @@ def test_a_wrong_config_is_told_in_lines(
     assert said in told
     assert "Traceback" not in told
     assert not (landing.parent / "out").exists()
+
+
+def test_a_missing_config_is_told_by_the_command_s_name() -> None:
+    command = [sys.executable, "-m", "pipelines.clean_episodes"]
+    root = Path(__file__).parents[2]
+    said = subprocess.run(
+        command, check=False, cwd=root, capture_output=True, text=True, timeout=120
+    )
+    assert said.returncode == 2
+    assert "Usage: python -m pipelines.clean_episodes [OPTIONS] CONFIG" in said.stderr
+    assert "Missing argument 'CONFIG'; --example writes one" in said.stderr
+    assert said.stdout == ""
 
 
 def test_a_wrong_condition_names_the_fields(
