@@ -8,6 +8,7 @@ Workers that don't share the file send their blocks here instead.
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 
 from h5dask.blocks import BLOCK_SIZE
 from h5dask.chunkindex import ChunkIndex
+from h5dask.deadlines import within
 from h5dask.drafting import Transfer
 from h5dask.encoding import (
     IN_FLIGHT,
@@ -37,12 +39,17 @@ from h5dask.encoding import (
     encoded_of,
     place_block,
 )
+from h5dask.errors import Unreachable
 from h5dask.placing import Target, Written, check_block, write_block
 from h5dask.planning import FilePlan
 from h5dask.storage.parts import PROBE
 
 _CHECKED_AT_ONCE = 16
 """Blocks that one task reads back."""
+_ASKED = 30
+"""How often workers are asked whether they share the file's folder, a second apart ..."""
+_ANSWER_SECONDS = 60.0
+"""... and how long they may take to answer."""
 
 Ordinal = tuple[int, ...]
 """Which block of a variable, along each dim."""
@@ -192,10 +199,22 @@ def _workers_share(path: str) -> bool:
     with open(path, "w", encoding="ascii") as file:
         file.write(token)
     try:
-        return all(client.run(_reads, path, token).values())
+        return all(answer is True for answer in _answers(client, path, token))
     finally:
         with suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def _answers(client: Any, path: str, token: str) -> list[Any]:
+    """Return what the workers say; one that is lost while it is asked says nothing."""
+    for _ in range(_ASKED):
+        told = within(_ANSWER_SECONDS, partial(client.run, _reads, path, token, on_error="return"),
+                      "workers")  # fmt: skip
+        answers = [one for one in told.values() if not isinstance(one, OSError)]
+        if answers:
+            return answers
+        time.sleep(1)
+    raise Unreachable("workers: none answered; look at their logs, or start them again")
 
 
 def _client() -> Any:
