@@ -54,7 +54,7 @@ def value_problems(
         The file declares values out of all proportion to its size.
     """
     if nbytes is not None:
-        _refuse_boundless(ds, subject, nbytes)
+        refuse_boundless(ds, subject, nbytes)
     setting = check.Setting(sizes={str(d): n for d, n in ds.sizes.items()}, attrs=dict(ds.attrs))
     names, merged = [], []
     for name, variable in ds.variables.items():
@@ -70,7 +70,7 @@ def value_problems(
     return tuple(found)
 
 
-def _refuse_boundless(ds: xr.Dataset, subject: str, nbytes: int) -> None:
+def refuse_boundless(ds: xr.Dataset, subject: str, nbytes: int) -> None:
     """Raise where a small file declares so many values that reading them would never end."""
     most = _SPARSE_NBYTES + _MOST_EXPANSION * nbytes
     for name, variable in ds.variables.items():
@@ -78,8 +78,8 @@ def _refuse_boundless(ds: xr.Dataset, subject: str, nbytes: int) -> None:
         if declared > most:
             raise Refused(
                 f"{subject}: {name} of shape {variable.shape!r} takes {declared:,} bytes, the "
-                f"file has {nbytes:,}; its values aren't all read: validate it without values, "
-                "or read a part of it"
+                f"file has {nbytes:,}; its values aren't all read: read a part of it, or look "
+                "at its structure only with `h5dask info`"
             )
 
 

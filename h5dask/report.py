@@ -19,11 +19,12 @@ import xarray as xr
 from dask.base import compute as dask_compute
 
 from h5dask import __version__
+from h5dask.checking import refuse_boundless
 from h5dask.errors import NotFound, Refused
 from h5dask.reader import open_dataset
 from h5dask.section import Bars, Card, Cards, Piece, Section
 from h5dask.sections import all_sections
-from h5dask.storage.remote import absolute, publish, translated
+from h5dask.storage.remote import absolute, expand, publish, translated
 
 PAGES = (".html", ".htm")
 """How the name of a page ends, so that no file of values is replaced by one."""
@@ -112,6 +113,11 @@ def open_any(urlpath: str) -> xr.Dataset:
     ----------
     urlpath : str
         Local path or fsspec URL; a .nc file must be local.
+
+    Raises
+    ------
+    Refused
+        A small file declares so many values that reading them would never end.
     """
     name = urlpath.rstrip("/")
     if name.endswith(".zarr"):
@@ -120,7 +126,9 @@ def open_any(urlpath: str) -> xr.Dataset:
         if "://" in name:
             raise Refused(f"{name}: found a URL, expected a local .nc file; copy it here first")
         return _result(name, lambda: xr.open_dataset(name, engine="h5netcdf", chunks={}))
-    return open_dataset(urlpath)
+    ds = open_dataset(urlpath)
+    refuse_boundless(ds, urlpath, sum(source.nbytes for source in expand(urlpath)))
+    return ds
 
 
 def _result(name: str, opening: Callable[[], xr.Dataset]) -> xr.Dataset:

@@ -12,6 +12,7 @@ from typing import Any
 
 import dask
 import dask.array as da
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -416,3 +417,13 @@ def test_a_browsers_complaint_fails_the_test(tmp_path: Path) -> None:
     complaints = r"bad.*asked for http://127\.0\.0\.1:9/x"
     with pytest.raises(AssertionError, match=complaints), browser.page() as opened:
         opened.goto(path.as_uri(), wait_until="networkidle")
+
+
+def test_values_without_end_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "endless.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("embeddings", (2**40, 8), "f4", chunks=(64, 8))
+        ids = file.create_dataset("episode_ids", (2**40,), h5py.string_dtype(), chunks=(64,))
+        assert ids.id.get_storage_size() == 0
+    with pytest.raises(Refused, match=r"endless.h5: .* the file has .*; its values aren't all"):
+        open_any(str(path))
