@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from h5dask.jobs.state import write_whole
 from h5dask.storage.remote import Source, fingerprint, translated
 
 ENDING = ".run.json"
@@ -54,11 +55,7 @@ class Record:
         temporary = os.path.join(folder, f"record{ENDING}")
         text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, default=str)
         with translated(path):
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            write_whole(text + "\n", path, temporary)
 
 
 def read(output: str) -> Record | None:

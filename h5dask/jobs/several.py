@@ -20,6 +20,7 @@ from h5dask.errors import (
 )
 from h5dask.jobs import Job, Outcome, Policy, run
 from h5dask.jobs.record import ENDING, read
+from h5dask.jobs.state import write_whole
 from h5dask.progress import Progress
 from h5dask.storage.parts import new_part, remove_abandoned
 from h5dask.storage.remote import UrlPath, absolute, expand
@@ -178,11 +179,8 @@ def _summarize(folder: str, outputs: Mapping[str, str], outcomes: Sequence[Outco
     remove_abandoned(path)
     temporary = new_part(path)
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump({"inputs": listed, "vanished": gone}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        text = json.dumps({"inputs": listed, "vanished": gone}, indent=1)
+        write_whole(text, path, temporary)
     except OSError as error:
         with suppress(OSError):
             os.unlink(temporary)

@@ -48,8 +48,9 @@ class State:
                 os.truncate(self._log, length)
             else:
                 remove_contents(folder)
-                _write(os.path.join(folder, PLAN), json.dumps({"digest": digest}))
-                _write(self._log, "")
+                plan = os.path.join(folder, PLAN)
+                write_whole(json.dumps({"digest": digest}), plan, f"{plan}.part")
+                write_whole("", self._log, f"{self._log}.part")
 
     @property
     def _log(self) -> str:
@@ -124,7 +125,7 @@ class State:
                     break
                 length += len(line)
         if not os.path.exists(self._log):
-            _write(self._log, "")
+            write_whole("", self._log, f"{self._log}.part")
         return length
 
     def _take(self, entry: Any) -> None:
@@ -157,9 +158,8 @@ def digest_in(folder: str) -> str | None:
         return None
 
 
-def _write(path: str, text: str) -> None:
-    """Write a small file, whole or not at all."""
-    temporary = f"{path}.part"
+def write_whole(text: str, path: str, temporary: str) -> None:
+    """Write a small file, whole or not at all, by way of another one."""
     with open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
