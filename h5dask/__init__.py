@@ -20,18 +20,38 @@ _HOMES = {
     "compute": "losses",
     "connect": "workers",
     "run": "jobs",
+    "contrast": "ops.contrasts",
+    "covariance": "ops.components",
+    "pca": "ops.components",
+    "fit": "ops.normalization",
+    "normalize": "ops.normalization",
+    "scan": "ops.scanning",
+    "drop_bad_rows": "ops.dropping",
+    "logit_statistics": "ops.logits",
+    "compare_logits": "ops.logits",
+    "summarize": "ops.statistics",
     "write_report": "report",
 }
 
 __all__ = [
     "__version__",
+    "compare_logits",
     "compute",
     "concat",
     "connect",
+    "contrast",
+    "covariance",
+    "drop_bad_rows",
+    "fit",
     "identify",
+    "logit_statistics",
+    "normalize",
     "open_dataset",
     "open_datatree",
+    "pca",
     "run",
+    "scan",
+    "summarize",
     "validate",
     "write_dataset",
     "write_report",
@@ -41,6 +61,16 @@ if TYPE_CHECKING:
     from h5dask.jobs import run as run
     from h5dask.joining import concat as concat
     from h5dask.losses import compute as compute
+    from h5dask.ops.components import covariance as covariance
+    from h5dask.ops.components import pca as pca
+    from h5dask.ops.contrasts import contrast as contrast
+    from h5dask.ops.dropping import drop_bad_rows as drop_bad_rows
+    from h5dask.ops.logits import compare_logits as compare_logits
+    from h5dask.ops.logits import logit_statistics as logit_statistics
+    from h5dask.ops.normalization import fit as fit
+    from h5dask.ops.normalization import normalize as normalize
+    from h5dask.ops.scanning import scan as scan
+    from h5dask.ops.statistics import summarize as summarize
     from h5dask.reader import identify as identify
     from h5dask.reader import open_dataset as open_dataset
     from h5dask.reader import open_datatree as open_datatree

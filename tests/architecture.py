@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = {
     8: ("h5dask",),  # the door: names from every floor, imported when first used
-    7: ("cli", "verbs", "options", "pipeline", "printing", "__main__"),
+    7: ("cli", "analysis", "verbs", "options", "pipeline", "printing", "__main__"),
     6: (
         *(
             "jobs",
@@ -29,12 +29,12 @@ FLOORS = {
             "backend",
             "testing",
         ),
-        *("outline", "tree", "verdicts", "demo"),
+        *("outline", "tree", "verdicts", "summaries", "normalizing", "bad_rows", "tables", "demo"),
     ),
     5: (
         *("losses", "reader", "assembly", "checking", "joining", "commonform", "segments", "truth"),
         *("writer", "staging", "preparing", "planning", "drafting", "forming", "renewing"),
-        *("delivery", "placing", "encoding"),
+        *("delivery", "placing", "encoding", "results"),
     ),
     4: ("storage",),
     3: ("layouts",),

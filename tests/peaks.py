@@ -22,7 +22,8 @@ import psutil
 import xarray as xr
 
 import h5dask
-from h5dask.ops.cost import Cost, Forms, reducing, writing
+from h5dask.ops.cost import Cost, Forms, folding, reducing, writing
+from h5dask.ops.scanning import scanning_cost
 from h5dask.plan import stored_forms
 
 N_BLOCKS = 2
@@ -43,6 +44,14 @@ def plain_sum(ds: xr.Dataset, _: str) -> None:
     ds.train.sum(dtype="float64", skipna=False).compute()
 
 
+def summarize(ds: xr.Dataset, _: str) -> None:
+    dask.compute(h5dask.summarize(ds.train, "vector"))
+
+
+def scan(ds: xr.Dataset, _: str) -> None:
+    dask.compute(h5dask.scan(ds[["train"]]))
+
+
 def rewrite(ds: xr.Dataset, target: str) -> None:
     h5dask.write_dataset(ds, target)
 
@@ -54,6 +63,8 @@ def without_nan(ds: xr.Dataset, *, stored: Forms) -> Cost:
 ACTS: dict[str, tuple[Act, Project]] = {
     "mean": (mean, reducing),
     "sum": (plain_sum, without_nan),
+    "summarize": (summarize, folding),
+    "scan": (scan, scanning_cost),
     "write": (rewrite, writing),
 }
 

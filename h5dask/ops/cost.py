@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from h5dask.blocks import BLOCK_SIZE
+from h5dask.ops.folding import FAN_IN, TASKS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -19,6 +20,8 @@ SCRATCH = 4 * 2**20
 """Bytes that a thread keeps beside a block, for what it reads or writes at once."""
 TEXT = 64
 """Bytes that Python takes for a text beside its letters, and the reference to it."""
+ORDER = 32
+"""Bytes a row of a block that it takes to visit rows group by group."""
 DESCRIPTOR = 16
 """Bytes that a file takes for a value of variable length beside the value."""
 CHUNKS_BESIDE = 4
@@ -177,6 +180,41 @@ def reducing(
     return total
 
 
+def folding(
+    ds: xr.Dataset,
+    *,
+    stage: str = "fold",
+    stored: Forms | None = None,
+    flops: float = 8.0,
+    passes: int = 1,
+) -> Cost:
+    """Return what it takes to look at every block of a Dataset, and merge what was seen.
+
+    Parameters
+    ----------
+    ds, stage, stored
+        As in `reading`.
+    flops : float, default 8
+        Operations a value, as statistics take.
+    passes : int, default 1
+        How often each value is looked at.
+    """
+    total = nothing(stage)
+    for name, variable in _blocked(ds):
+        cost = _reading(variable, (stored or {}).get(name, CONTIGUOUS), stage)
+        run = max(1, min(FAN_IN, cost.n_blocks // TASKS))
+        runs = -(-cost.n_blocks // run)
+        total += replace(
+            cost,
+            n_tasks=passes * (runs + -(-runs // FAN_IN)),
+            read=passes * cost.read,
+            decoded=passes * cost.decoded,
+            flops=passes * flops * variable.size,
+            memory=cost.memory + ORDER * _rows(variable),
+        )
+    return total
+
+
 def writing(
     ds: xr.Dataset,
     *,
@@ -234,6 +272,11 @@ def _n_blocks(variable: xr.Variable) -> int:
     if variable.chunks is None:
         return max(1, -(-variable.nbytes // BLOCK_SIZE))
     return math.prod(map(len, variable.chunks))
+
+
+def _rows(variable: xr.Variable) -> int:
+    """Return the rows of the largest block."""
+    return max(variable.chunks[0]) if variable.chunks else 0
 
 
 def _value(variable: xr.Variable, form: Stored) -> float:
