@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from h5dask import __version__
+from h5dask.analysis import VERBS as ANALYSIS
 from h5dask.options import Computing, ComputingCommand, computing
-from h5dask.printing import print_rich
+from h5dask.printing import as_json_option, print_json, print_plans, print_rich
 from h5dask.verbs import FAILED, FINE, FOUND, Verbs, tell
-
-if TYPE_CHECKING:
-    from h5dask.plan import Plan
 
 
 class LayoutName(click.ParamType[str]):
@@ -67,12 +63,9 @@ def main() -> None:
     """
 
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-
-
 @main.command(short_help="Show what a file holds.")
 @click.argument("file")
-@_as_json
+@as_json_option
 def info(file: str, as_json: bool) -> int:
     """Show what FILE holds: groups, datasets, attributes, and its layout.
 
@@ -83,7 +76,7 @@ def info(file: str, as_json: bool) -> int:
 
     told = outline(file)
     if as_json:
-        _print_json(told.as_json())
+        print_json(told.as_json())
     else:
         from h5dask.tree import draw
 
@@ -96,7 +89,7 @@ def info(file: str, as_json: bool) -> int:
 @click.option("--values", is_flag=True, help="Also read every value and judge it.")
 @click.option("--notes", is_flag=True, help="Also tell what is worth saying but no failure.")
 @click.option("--layout", type=LayoutName(), help="Judge as this layout, recognised or not.")
-@_as_json
+@as_json_option
 @computing(plan=True)
 def validate(
     files: tuple[str, ...],
@@ -113,7 +106,8 @@ def validate(
     from h5dask.verdicts import expected, judge, summary
 
     if how.plan is not None:
-        return _print_plans(expected(files, layout=layout, figures=how.figures()), as_json)
+        print_plans(expected(files, layout=layout, figures=how.figures()), as_json=as_json)
+        return FINE
     verdicts = []
     with how.start() if values else nullcontext() as progress:
         for verdict in judge(files, layout=layout, values=values, notes=notes, progress=progress):
@@ -123,7 +117,7 @@ def validate(
             for line in () if as_json else verdict.lines():
                 click.echo(line)
     if as_json:
-        _print_json({"files": [verdict.as_json() for verdict in verdicts]})
+        print_json({"files": [verdict.as_json() for verdict in verdicts]})
     tell(summary(verdicts, values=values))
     if any(verdict.error for verdict in verdicts):
         return FAILED
@@ -135,7 +129,7 @@ def validate(
 @click.option(
     "-o", "--output", required=True, metavar="PAGE", help="The page, a local file in .html."
 )
-@_as_json
+@as_json_option
 @computing(plan=True)
 def report(file: str, output: str, as_json: bool, how: Computing) -> int:
     """Draw the structure, sizes, value ranges and labels of FILE on one HTML page.
@@ -144,19 +138,26 @@ def report(file: str, output: str, as_json: bool, how: Computing) -> int:
     no network; an older one is replaced.
     """
     from h5dask.losses import compute
-    from h5dask.report import open_any, write_report
+    from h5dask.report import write_report
+    from h5dask.results import open_any
 
     ds = open_any(file)
     if how.plan is not None:
+        from dataclasses import replace
+
         from h5dask.ops.cost import reading
+        from h5dask.ops.scanning import scanning_cost
         from h5dask.plan import plan_of, stored_forms
 
-        cost = reading(ds, stage="report", stored=stored_forms(ds))
-        return _print_plans([plan_of(ds, [cost], figures=how.figures())], as_json)
+        stored = stored_forms(ds)
+        scanned = replace(scanning_cost(ds, stored=stored), stage="report")
+        costs = [reading(ds, stage="report", stored=stored), scanned]
+        print_plans([plan_of(ds, costs, figures=how.figures())], as_json=as_json)
+        return FINE
     with how.start() as progress, progress.stage(f"report {file}", nbytes=ds.nbytes):
         titles = write_report(ds, output, compute=compute)
     if as_json:
-        _print_json({"file": file, "report": output, "sections": list(titles)})
+        print_json({"file": file, "report": output, "sections": list(titles)})
     else:
         click.echo(output)
     return FINE
@@ -176,10 +177,10 @@ def report(file: str, output: str, as_json: bool, how: Computing) -> int:
     metavar="DIR",
     help="Keep the files in this new folder.",
 )
-@_as_json
+@as_json_option
 @computing()
 def demo(scale: int, keep: str | None, as_json: bool, how: Computing) -> int:
-    """Open, validate, reduce and write back real files of every layout on a local cluster.
+    """Open, validate, summarize and write back real files of every layout on a local cluster.
 
     The real files come with the package; one of each layout is generated beside them. Every
     result is written exactly as its input was, validated and compared. It takes up to three times
@@ -190,7 +191,7 @@ def demo(scale: int, keep: str | None, as_json: bool, how: Computing) -> int:
     with how.start(workers=n_workers()) as progress:
         stages = run(scale=scale, keep=keep, progress=progress)
     if as_json:
-        _print_json({"files": [stage.as_json() for stage in stages]})
+        print_json({"files": [stage.as_json() for stage in stages]})
     else:
         print_rich(table(stages))
         for problem in (problem for stage in stages for problem in stage.problems):
@@ -198,22 +199,8 @@ def demo(scale: int, keep: str | None, as_json: bool, how: Computing) -> int:
     return FOUND if any(stage.problems for stage in stages) else FINE
 
 
-def _print_plans(plans: Iterable[Plan], as_json: bool) -> int:
-    """Print what would run, a plan an input."""
-    from h5dask.plan import table
-
-    told = list(plans)
-    if as_json:
-        _print_json({"plans": [plan.as_json() for plan in told]})
-    else:
-        for plan in told:
-            print_rich(table(plan))
-    return FINE
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))
-
+for verb in ANALYSIS:
+    main.add_command(verb)
 
 if __name__ == "__main__":
     main()

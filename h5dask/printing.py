@@ -1,11 +1,19 @@
-"""Trees and tables on stdout, of a terminal's width there and of their own elsewhere."""
+"""What goes to stdout: trees and tables of a terminal's width there, JSON, plans."""
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from h5dask.plan import Plan
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+"""Of every verb that has a result."""
 
 
 def print_rich(renderable: Any) -> None:
@@ -17,3 +25,20 @@ def print_rich(renderable: Any) -> None:
     with console.capture() as text:
         console.print(renderable)
     click.echo(text.get(), nl=False)  # rich's own printing ends Python where a pipe is closed
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_plans(plans: Iterable[Plan], *, as_json: bool) -> None:
+    """Print what would run, a plan an input."""
+    from h5dask.plan import table
+
+    told = list(plans)
+    if as_json:
+        print_json({"plans": [plan.as_json() for plan in told]})
+        return
+    for plan in told:
+        print_rich(table(plan))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import shutil
 import socket
 import uuid
 from contextlib import suppress
@@ -43,8 +44,11 @@ def remove_abandoned(url: str) -> None:
     with suppress(OSError), os.scandir(folder) as entries:
         for name in [entry.name for entry in entries if entry.name.startswith(prefix)]:
             if _is_abandoned(name.removeprefix(prefix)):
+                path = os.path.join(folder, name)
+                if os.path.isdir(path) and not os.path.islink(path):
+                    shutil.rmtree(path, ignore_errors=True)
                 with suppress(OSError):
-                    os.unlink(os.path.join(folder, name))
+                    os.unlink(path)
 
 
 def _place(url: str) -> tuple[str, str]:
