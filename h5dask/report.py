@@ -5,6 +5,7 @@ No layout is known here; what a section shows and computes is its own.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,12 +20,10 @@ import xarray as xr
 from dask.base import compute as dask_compute
 
 from h5dask import __version__
-from h5dask.checking import refuse_boundless
 from h5dask.errors import NotFound, Refused
-from h5dask.reader import open_dataset
 from h5dask.section import Bars, Card, Cards, Piece, Section
 from h5dask.sections import all_sections
-from h5dask.storage.remote import absolute, expand, publish, translated
+from h5dask.storage.remote import absolute, publish, translated
 
 PAGES = (".html", ".htm")
 """How the name of a page ends, so that no file of values is replaced by one."""
@@ -57,8 +56,9 @@ def write_report(
 ) -> tuple[str, ...]:
     """Write one HTML page about a Dataset, which needs no network and no other file.
 
-    Every block is read once, whatever sections there are. The page appears whole or not at all,
-    in place of an older one.
+    Every block is read once, whatever sections there are, and once more by `scan`, which looks for
+    bad values; where records are contrasted, as often more as `contrast` says. The page appears
+    whole or not at all, in place of an older one.
 
     Parameters
     ----------
@@ -76,8 +76,9 @@ def write_report(
     Returns
     -------
     tuple of str
-        Titles of the sections shown. Memory: a block a thread and 6 MiB; in all, what the
-        sections ask for, at most 0.5 MiB a variable.
+        Titles of the sections shown. Memory: a block a thread and 6 MiB, or what `scan`,
+        `contrast` and `logit_statistics` take, and once 150 MiB at most for principal axes; in
+        all, what the sections ask for, at most 0.5 MiB a variable, of logits a scenario.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def write_report(
     >>> from h5dask.testing import example_file
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_report(h5dask.open_dataset(example_file("ann")), f"{folder}/ann.html")
-    ('Structure', 'Sizes', 'Value ranges', 'Labels')
+    ('Structure', 'Sizes', 'Value ranges', 'Labels', 'Bad values', ...)
     """
     target = _target(path)
     meeting = [one for one in sections or all_sections() if one.meets(ds)]
@@ -104,42 +105,6 @@ def write_report(
     shown = [one for one in drawn if one.pieces]
     _write(page(ds, shown, title=title), target)
     return tuple(one.section.title for one in shown)
-
-
-def open_any(urlpath: str) -> xr.Dataset:
-    """Open a file of any layout, or a result in .nc or .zarr, in blocks.
-
-    Parameters
-    ----------
-    urlpath : str
-        Local path or fsspec URL; a .nc file must be local.
-
-    Raises
-    ------
-    Refused
-        A small file declares so many values that reading them would never end.
-    """
-    name = urlpath.rstrip("/")
-    if name.endswith(".zarr"):
-        return _result(name, lambda: xr.open_zarr(name))
-    if name.endswith(".nc"):
-        if "://" in name:
-            raise Refused(f"{name}: found a URL, expected a local .nc file; copy it here first")
-        return _result(name, lambda: xr.open_dataset(name, engine="h5netcdf", chunks={}))
-    ds = open_dataset(urlpath)
-    refuse_boundless(ds, urlpath, sum(source.nbytes for source in expand(urlpath)))
-    return ds
-
-
-def _result(name: str, opening: Callable[[], xr.Dataset]) -> xr.Dataset:
-    """Open what xarray wrote, with its errors as one line."""
-    try:
-        return opening()
-    except FileNotFoundError:
-        raise NotFound(f"{name}: not found; check the path") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        why = " ".join(str(error).split())
-        raise Refused(f"{name}: xarray can't open it ({why}); check what wrote it") from None
 
 
 def page(ds: xr.Dataset, drawn: Sequence[Drawn], *, title: str | None = None) -> str:
@@ -180,7 +145,7 @@ def in_words(value: str | float | None) -> str:
     >>> in_words(1234567), in_words(0.000123456), in_words("a")
     ('1,234,567', '0.00012346', 'a')
     """
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return "\N{EN DASH}"
     if isinstance(value, str | bool):
         return str(value)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bokeh.model import Model
 
 Cell = str | int | float | None
-"""What a table shows; numbers are written for people, None as a dash."""
+"""What a table shows; numbers are written for people, None and NaN as a dash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,24 @@ class Bars:
     """From top to bottom; at least one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A line of text, where there is nothing to draw."""
+
+    text: str
+    """What it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swatch:
+    """What a colour of a picture stands for."""
+
+    label: str
+    """A scenario, a class, a side."""
+    colour: str
+    """As CSS has it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """One of several small pictures that stand side by side."""
@@ -61,6 +79,8 @@ class Card:
     """A bokeh figure, or bars."""
     aside: str = ""
     """A few words beside the title."""
+    legend: tuple[Swatch, ...] = ()
+    """What its colours stand for, in words above it."""
     note: str = ""
     """A line below it."""
 
@@ -75,7 +95,7 @@ class Cards:
     """A line above them."""
 
 
-Piece = Table | Bars | Cards | Card
+Piece = Table | Bars | Cards | Card | Sentence
 """What a section is made of, from top to bottom."""
 
 
@@ -100,9 +120,10 @@ class Section:
     draw: Callable[[xr.Dataset, Any], Sequence[Piece]]
     """Dataset and what `values` became when it was computed -> pieces; none: it is left out."""
     values: Callable[[xr.Dataset], Any] = nothing
-    """Dataset -> dask collections in any nest of lists and dicts, all small when computed.
+    """Dataset -> delayed values in any nest of lists and dicts, all small when computed.
 
     Those of all sections are computed at once, so that a block which several want is read once.
+    No lazy arrays are among them: dask mixes up their results with those of delayed values.
     """
     variables: tuple[str, ...] = ()
     """Patterns such as `metadata_*`; a variable or coordinate must match each."""

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 import h5dask
 from h5dask import layouts
 from h5dask.errors import NotFound, Refused
-from h5dask.report import open_any, page, write_report
+from h5dask.report import page, write_report
+from h5dask.results import open_any
 from h5dask.section import Bar, Bars, Card, Section
 from h5dask.sections import _spread, _tally, _wording, all_sections
 from h5dask.sections._blocks import over_blocks
@@ -184,7 +185,7 @@ def test_pictures_are_measured_in_bytes() -> None:
     assert (found.lengths.most, found.lengths.n_nan, found.n_text, found.nbytes) == (20, 1, 0, 30)
 
 
-def test_blocks_are_read_once(tmp_path: Path) -> None:
+def test_blocks_are_read_once_and_scanned_once_more(tmp_path: Path) -> None:
     read: Counter[Any] = Counter()
 
     def note(block: Any, name: str, block_info: Any) -> Any:
@@ -198,8 +199,9 @@ def test_blocks_are_read_once(tmp_path: Path) -> None:
         seen = source.map_blocks(note, name, dtype=values.dtype, meta=source._meta)
         ds[name] = "row", seen
     with dask.config.set(scheduler="threads"):
-        assert write_report(ds, tmp_path / "page.html") == TITLES
-    assert read == Counter({(name, (at,)): 1 for name in ds for at in range(10)})
+        assert write_report(ds, tmp_path / "page.html") == (*TITLES, "Bad values")
+    passes = {"labels": 1, "words": 2}  # text is scanned once more for bad values
+    assert read == Counter({(name, (at,)): passes[name] for name in ds for at in range(10)})
 
 
 def test_every_layout_is_reported(tmp_path: Path) -> None:
@@ -278,9 +280,11 @@ def test_sections_are_found_by_scanning() -> None:
 
 
 def test_building_a_section_computes_nothing(no_compute: None) -> None:
-    ds = h5dask.open_dataset(example_file("episodes"))
-    for section in all_sections():
-        section.values(ds)
+    for name in layouts.names():
+        ds = h5dask.open_dataset(example_file(name))
+        for section in all_sections():
+            if section.meets(ds):
+                section.values(ds)
 
 
 def test_what_files_say_is_escaped(tmp_path: Path) -> None:
@@ -355,7 +359,7 @@ def test_verb_writes_the_page(tmp_path: Path) -> None:
     assert (told.exit_code, told.stdout) == (0, f"{path}\n")
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     told = call("report", example_file("ann"), "-o", path, "--json")
-    assert json.loads(told.stdout)["sections"] == list(TITLES)
+    assert json.loads(told.stdout)["sections"][: len(TITLES)] == list(TITLES)
 
 
 def test_verb_tells_errors_as_lines(tmp_path: Path) -> None:

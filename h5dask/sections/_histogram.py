@@ -74,14 +74,42 @@ def histogram(spread: Spread, *, whole: bool) -> Histogram | None:
     else:
         low, high = _window(*ends, float(tails[0]), float(tails[1]))
         edges = _whole_edges(low, high) if whole else _even_edges(low, high)
-    below = np.interp(edges, bounds, passed, left=0.0, right=passed[-1])
     # What lies at an end itself is within.
     if math.isclose(low, ends[0]):
-        edges[0], below[0] = min(edges[0], ends[0]), 0.0
+        edges[0] = min(edges[0], ends[0])
     if math.isclose(high, ends[1]):
-        edges[-1], below[-1] = max(edges[-1], ends[1]), passed[-1]
+        edges[-1] = max(edges[-1], ends[1])
+    return _counted(bounds, passed, edges, origin=spread.origin, log=log)
+
+
+def alike(spread: Spread, other: Histogram, *, whole: bool) -> Histogram:
+    """Return counts of some numbers between the edges of another histogram.
+
+    Parameters
+    ----------
+    spread : Spread
+        Of any numbers, with the origin of those that the other was made of.
+    other : Histogram
+        Whose edges are taken.
+    whole : bool
+        Whether all are integers.
+    """
+    edges = other.edges - spread.origin
+    if not spread.n_finite:
+        return Histogram(edges=other.edges, counts=np.zeros(len(edges) - 1), log=other.log)
+    bounds, passed = _distribution(spread, whole=whole)
+    return _counted(bounds, passed, edges, origin=spread.origin, log=other.log)
+
+
+def _counted(
+    bounds: Floats, passed: Floats, edges: Floats, *, origin: float, log: bool
+) -> Histogram:
+    """Return what lies between edges, which are seen from the origin as the bounds are."""
+    below = np.interp(edges, bounds, passed, left=0.0, right=passed[-1])
+    if edges[0] <= bounds[0]:
+        below[0] = 0.0
     return Histogram(
-        edges=edges + spread.origin,
+        edges=edges + origin,
         counts=np.diff(below),
         log=log,
         n_below=round(below[0]),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from h5dask.section import Swatch
 from h5dask.sections._histogram import Histogram
 
 if TYPE_CHECKING:
@@ -14,9 +16,15 @@ if TYPE_CHECKING:
 ACCENT = "#4c82d8"
 LIT = "#e8853d"
 """Of what the pointer is on."""
+COLOURS = (
+    *(ACCENT, LIT, "#35a07a", "#c2569a", "#c9a227", "#7a69d4", "#38a9bf", "#cd4f4a"),
+    *("#8a9a3c", "#a3764c", "#5e7fa8", "#df8fb0"),
+)
+"""Told apart on a light and on a dark page; beyond the last one nothing has a colour."""
 INK = "#7b8493"
 """Of labels and axes: legible on a light and on a dark page, as canvases follow no theme."""
 FAINT = "rgba(128, 138, 155, 0.22)"
+MINUS = "\N{MINUS SIGN}"
 FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 _APART = 16
 """Up to so many bars stand apart from each other."""
@@ -97,6 +105,54 @@ def draw_histogram(found: Histogram, *, whole: bool, height: int = 150) -> figur
     )
     made.add_tools(tooltip(bars, [("values", "@within"), ("count", "@says")], mode="vline"))
     return made
+
+
+def draw_overlaid(
+    found: Sequence[Histogram], labels: Sequence[str], *, height: int = 150
+) -> figure:
+    """Return a small picture of histograms that have the same edges, in the legend's colours."""
+    from bokeh.models import BasicTicker, ColumnDataSource
+
+    first = found[0]
+    most = max(float(one.counts.max(initial=0.0)) for one in found)
+    made = plain_figure(
+        height=height,
+        x_axis_type="log" if first.log else "linear",
+        x_range=(first.edges[0], first.edges[-1]),
+        y_range=(0, (most or 1.0) * 1.06),
+        min_border_left=4,
+        min_border_right=10,
+    )
+    made.yaxis.visible = False
+    if not first.log:
+        made.xaxis.ticker = BasicTicker(desired_num_ticks=5)
+    columns: dict[str, Any] = {"left": first.edges[:-1], "right": first.edges[1:]}
+    columns["within"] = _within(first, whole=False)
+    for i, (one, label) in enumerate(zip(found, labels, strict=True)):
+        columns[f"n{i}"] = one.counts
+        columns[f"says{i}"] = [f"{label}: about {round(n):,}" for n in one.counts]
+    source = ColumnDataSource(columns)
+    bars = [
+        made.quad(
+            left="left",
+            right="right",
+            top=f"n{i}",
+            bottom=0,
+            source=source,
+            fill_color=colour,
+            fill_alpha=0.55,
+            line_color=None,
+        )
+        for i, colour in zip(range(len(found)), COLOURS, strict=False)
+    ]
+    tips = [("count", f"@says{i}") for i in range(len(bars))]
+    made.add_tools(tooltip(bars[0], [("values", "@within"), *tips], mode="vline"))
+    return made
+
+
+def legend(labels: Sequence[str]) -> tuple[Swatch, ...]:
+    """Return which label has which colour, in the order of the colours."""
+    return tuple(Swatch(label, colour) for label, colour in zip(labels, COLOURS, strict=False))
 
 
 def _within(found: Histogram, *, whole: bool) -> list[str]:
