@@ -56,7 +56,9 @@ def vectors(n_rows: int) -> NDArray[np.float32]:
     return np.round(values * 256) / np.float32(256)
 
 
-def activations(path: Path, nbytes: int, variable: str, width: int) -> Made:
+def activations(
+    path: Path, nbytes: int, variable: str, width: int, *, chunked: bool = True
+) -> Made:
     """Write a file of one scenario, float16, in the chunks that h5py chooses, by appending.
 
     `variable` is "logits" or "activations" and has so many bytes; the other one has one column.
@@ -78,7 +80,13 @@ def activations(path: Path, nbytes: int, variable: str, width: int) -> Made:
         stored = {"logits": "logits", "activations": "activations_layer_13"}
         for name, last in stored.items():
             values = made.astype("<f2") if name == variable else np.zeros((APPENDED_ROWS, 1), "<f2")
-            _append(file, f"{group}/data/{last}", values, n_rows)
+            where = f"{group}/data/{last}"
+            if chunked:
+                _append(file, where, values, n_rows)
+            else:
+                dataset = file.create_dataset(where, (n_rows, values.shape[1]), "<f2")
+                for rows, part in _fill(dataset, values):
+                    dataset[rows] = part
     layer = {"layer": 0} if variable == "activations" else {}
     last = stored[variable]
     return Made(path=path, variable=variable, group=f"{group}/data", dataset=last, keep=layer)
