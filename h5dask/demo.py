@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
@@ -21,8 +21,11 @@ from h5dask import layouts
 from h5dask.errors import AccessDenied, Conflict
 from h5dask.layout import Layout
 from h5dask.losses import compute
+from h5dask.ops.findings import KINDS
+from h5dask.ops.scanning import scan
 from h5dask.progress import Progress
 from h5dask.reader import identify, open_dataset, validate
+from h5dask.summaries import summaries
 from h5dask.testing import assert_same_form, example_file
 from h5dask.writer import write_dataset
 
@@ -53,6 +56,8 @@ class Stage:
     """Bytes of the file that was read."""
     nbytes_out: int
     """Bytes of the file that was written."""
+    bad: int
+    """Values, vectors and texts of the input that are bad: NaN, infinite, zero, empty, double."""
     problems: tuple[str, ...]
     """What is wrong with the input or the result, or differs between them."""
     seconds: float
@@ -207,7 +212,7 @@ GROWN_BY = {"ann": _set_farther}
 
 
 def _stage(layout: Layout, path: Path, folder: Path, progress: Progress) -> Stage:
-    """Open, validate, reduce and write one file, and compare the result with it."""
+    """Open, validate, summarize and write one file, and compare the result with it."""
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / path.name
@@ -215,36 +220,37 @@ def _stage(layout: Layout, path: Path, folder: Path, progress: Progress) -> Stag
     step = partial(progress.stage, nbytes=path.stat().st_size)
     with step(f"check {path.name}", counted="check-"):
         problems = [str(problem) for problem in validate(path, values=True)]
-    with step(f"reduce {path.name}"):
-        means = _means(ds)
+    with step(f"summarize {path.name}"):
+        figures, found = _figures(ds)
     with step(f"write {path.name}", counted="write-"):
         write_dataset(ds, target)
     with step(f"check written {path.name}", counted="check-"):
         problems += [str(problem) for problem in validate(target, values=True)]
     with step(f"compare {path.name}"):
-        problems += _differences(path, target, means, _means(open_dataset(target)))
+        again, _ = _figures(open_dataset(target))
+        problems += _differences(path, target, figures, again)
     return Stage(
         file=path.name,
         layout=layout.name,
         rows=_rows(layout, ds),
         nbytes_in=path.stat().st_size,
         nbytes_out=target.stat().st_size,
+        bad=found,
         problems=tuple(problems),
         seconds=time.perf_counter() - started,
     )
 
 
-def _means(ds: xr.Dataset) -> xr.Dataset:
-    """Return the mean over the rows of every variable of numbers, in one pass."""
-    numbers = ds[[name for name, variable in ds.data_vars.items() if variable.dtype.kind in "iufb"]]
-    (means,) = compute(numbers.map(lambda values: values.mean(values.dims[0], dtype="float64")))
-    return cast(xr.Dataset, means)
+def _figures(ds: xr.Dataset) -> tuple[xr.Dataset, int]:
+    """Return statistics of every number, and how many values, vectors or texts are bad."""
+    figures, found = compute(summaries(ds), scan(ds))
+    return figures, sum(int(found[kind].sum()) for kind in KINDS)
 
 
 def _differences(path: Path, target: Path, before: xr.Dataset, after: xr.Dataset) -> list[str]:
     """Return what the result has otherwise than its input; sums differ in their last digits."""
     found = [
-        f"{target}: the mean of {name} is {after[name].values!r}, in {path} {before[name].values!r}"
+        f"{target}: {name} is {after[name].values!r}, in {path} {before[name].values!r}"
         for name in before
         if not np.allclose(before[name], after[name], rtol=1e-12, atol=1e-12, equal_nan=True)
     ]
@@ -274,6 +280,7 @@ def table(stages: Sequence[Stage]) -> Table:
         ("rows", ""),
         ("MB in", _megabytes(sum(stage.nbytes_in for stage in stages))),
         ("MB out", _megabytes(sum(stage.nbytes_out for stage in stages))),
+        ("bad values", f"{sum(stage.bad for stage in stages):,}"),
         ("problems", str(problems)),
         ("seconds", f"{seconds:.1f}"),
     ):
@@ -285,6 +292,7 @@ def table(stages: Sequence[Stage]) -> Table:
             f"{stage.rows:,}",
             _megabytes(stage.nbytes_in),
             _megabytes(stage.nbytes_out),
+            f"{stage.bad:,}",
             str(len(stage.problems)),
             f"{stage.seconds:.1f}",
         )

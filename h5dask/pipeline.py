@@ -44,11 +44,16 @@ class Steps:
     """How the steps ended, so far."""
 
     def each(
-        self, work: Work, inputs: UrlPath | Iterable[UrlPath], folder: str, **parameters: Any
+        self,
+        work: Work,
+        inputs: UrlPath | Iterable[UrlPath],
+        folder: str,
+        ending: str | None = None,
+        **parameters: Any,
     ) -> list[str]:
         """Run a work for each input, and return the outputs that are there; see `run_each`."""
         options: dict[str, Any] = {"policy": self.policy, "progress": self.progress}
-        found = run_each(work, inputs, folder, parameters=parameters, **options)
+        found = run_each(work, inputs, folder, ending=ending, parameters=parameters, **options)
         self.outcomes.extend(found)
         return [path for one in found for path in one.files]
 

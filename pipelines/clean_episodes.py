@@ -65,28 +65,25 @@ def clean(job: Job) -> None:
     job.notes += [str(problem) for problem in h5dask.validate(url)]
     ds = h5dask.open_dataset(url, drop_variables=[*how.drop, *(f"metadata_{n}" for n in how.drop)])
     ds = ds.isel(episode=_chosen(ds, how))
+    mended = ds.assign(embeddings=ds.embeddings.where(np.isfinite(ds.embeddings), 0))
     with job.stage("scan", nbytes=ds.embeddings.nbytes):
-        finite = np.isfinite(ds.embeddings)
-        sound = ds.embeddings.where(finite, 0).astype("float64")
-        (whole, length) = h5dask.compute(finite.all("feature"), np.sqrt((sound**2).sum("feature")))
-    ids = ds.episode_ids.values
-    twice = pd.Index(ids).duplicated()
-    lost = ~(np.isfinite(length) & (length > 0)).values
-    if how.bad == "drop":
-        lost |= ~whole.values | twice
-    dtype = ds.embeddings.dtype if how.dtype == "as stored" else np.dtype(how.dtype)
-    made = sound / length.where(length > 0, 1) if how.normalize else sound
-    ds = ds.assign(embeddings=made.astype(dtype), episode_ids=("episode", _distinct(ids)))
-    ds = ds.isel(episode=np.flatnonzero(~lost))
-    counts = {
-        "read": lost.size,
-        "lost": lost.sum(),
-        "nonfinite": (~whole).sum(),
-        "twice": twice.sum(),
-    }
-    job.counts.update({name: int(n) for name, n in counts.items()})
+        asked = [h5dask.scan(ds[["embeddings"]])]
+        if how.bad == "repair":
+            asked.append(h5dask.scan(mended[["embeddings"]], ignore=["duplicates"]))
+        found = h5dask.compute(*asked)
+    if how.bad == "repair":
+        ds = mended.assign(episode_ids=("episode", _distinct(ds.episode_ids.values)))
+    n_read = ds.sizes["episode"]
+    ds = h5dask.drop_bad_rows(ds, found[-1])
+    job.counts.update(read=n_read, lost=n_read - ds.sizes["episode"])
+    kinds = ("nan", "posinf", "neginf", "zero_rows", "duplicates")
+    job.counts.update({kind: int(found[0][kind].sum()) for kind in kinds})
     if not ds.sizes["episode"]:
         return job.make_nothing("no episode is left")
+    made = ds.embeddings if how.dtype == "as stored" else ds.embeddings.astype(how.dtype)
+    if how.normalize:
+        made = h5dask.normalize(made, dim="feature")
+    ds = ds.assign(embeddings=made)
     return job.write(_named(ds, Path(url).stem) if how.merge else ds, within_limits=True)
 
 

@@ -205,7 +205,7 @@ def test_nothing_is_generated_below_the_scale(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda ds: {"ds": ds.assign(embeddings=ds.embeddings + 1)}, "the mean of embeddings is"),
+        (lambda ds: {"ds": ds.assign(embeddings=ds.embeddings + 1)}, "embeddings_mean is"),
         (lambda ds: {"ds": ds, "compression": "gzip"}, "has another form than"),
     ],
 )
@@ -227,6 +227,7 @@ STAGE = demo.Stage(
     rows=1234,
     nbytes_in=1_500_000,
     nbytes_out=2_500_000,
+    bad=3,
     problems=("a.h5: is wrong",),
     seconds=0.25,
 )
@@ -237,9 +238,10 @@ def test_problems_are_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     told = call("demo")
     rows = [line.split() for line in told.stdout.splitlines() if line.strip()]
     assert told.exit_code == 1
-    assert rows[0] == ["file", "layout", "rows", "MB", "in", "MB", "out", "problems", "seconds"]
-    assert ["a.h5", "ann", "1,234", "1.50", "2.50", "1", "0.2"] in rows
-    assert ["2", "files", "3.00", "5.00", "2", "0.5"] in rows
+    names = ["file", "layout", "rows", "MB", "in", "MB", "out", "bad", "values", "problems"]
+    assert rows[0] == [*names, "seconds"]
+    assert ["a.h5", "ann", "1,234", "1.50", "2.50", "3", "1", "0.2"] in rows
+    assert ["2", "files", "3.00", "5.00", "6", "2", "0.5"] in rows
     assert rows[-1] == ["a.h5:", "is", "wrong"]
 
 

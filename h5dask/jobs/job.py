@@ -84,14 +84,20 @@ class Job:
         """The inputs, to open them."""
         return [source.url for source in self.inputs]
 
-    def part(self, number: int | None = None) -> str:
-        """Return where to make the output, or one of several files: `queries-0001.h5`."""
-        name = os.path.basename(self.output)
-        if number is not None:
-            stem, ending = os.path.splitext(name)
-            name = f"{stem}-{number:04d}{ending}"
+    def part(self, number: int | None = None, *, ending: str | None = None) -> str:
+        """Return where to make the output, or one beside it: `queries-0001.h5`, `queries.npy`."""
+        stem, own = os.path.splitext(os.path.basename(self.output))
+        numbered = "" if number is None else f"-{number:04d}"
+        name = f"{stem}{numbered}{own if ending is None else ending}"
         self.parts[name] = self.state.part(name)
         return self.parts[name]
+
+    def write_result(self, ds: xr.Dataset) -> None:
+        """Write a Dataset without a layout as the output, in .nc; see `results.write_result`."""
+        from h5dask.results import write_result
+
+        with self.stage("write", nbytes=ds.nbytes):
+            write_result(ds, self.part(), overwrite=True)
 
     def make_nothing(self, why: str) -> None:
         """Say that these inputs give no output, which is as good as one."""

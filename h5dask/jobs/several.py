@@ -38,6 +38,7 @@ def run_each(
     inputs: UrlPath | Iterable[UrlPath],
     folder: str | os.PathLike[str],
     *,
+    ending: str | None = None,
     name: str = "",
     parameters: Mapping[str, Any] | None = None,
     version: str = "",
@@ -55,6 +56,8 @@ def run_each(
         New and changed ones are worked on, in this order.
     folder : path
         Of the outputs; made where it isn't there. `h5dask.run.json` in it tells of all inputs.
+    ending : str, optional
+        How the outputs' names end, where not as those of the inputs: ".nc".
 
     Returns
     -------
@@ -82,7 +85,7 @@ def run_each(
     except OSError as error:
         raise AccessDenied(f"{target}: can't be made ({error.strerror})") from None
     sources = expand(inputs, storage_options)
-    outputs = {source.url: os.path.join(target, _name(source.url)) for source in sources}
+    outputs = {source.url: os.path.join(target, _name(source.url, ending)) for source in sources}
     _refuse_shared(outputs)
     former = _former(target)
     found: list[Outcome] = []
@@ -115,8 +118,9 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
     return int(any(one.what == "set aside" for one in outcomes))
 
 
-def _name(url: str) -> str:
-    return url.rstrip("/").rpartition("/")[2]
+def _name(url: str, ending: str | None) -> str:
+    name = url.rstrip("/").rpartition("/")[2]
+    return name if ending is None else os.path.splitext(name)[0] + ending
 
 
 def _refuse_shared(outputs: Mapping[str, str]) -> None:

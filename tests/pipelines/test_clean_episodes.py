@@ -81,7 +81,8 @@ def test_bad_episodes_are_dropped_and_the_others_have_length_one(landing: Path) 
     for name in ("metadata_success", "metadata_episode_length", "metadata_task"):
         assert made[name].values.tolist() == given[name].values[kept].tolist()
     record = json.loads((landing.parent / "out" / "b.h5.run.json").read_text())
-    assert record["counts"] == {"read": N_ROWS, "lost": 4, "nonfinite": 2, "twice": 1}
+    found = {"nan": 1, "posinf": 0, "neginf": 1, "zero_rows": 1, "duplicates": 1}
+    assert record["counts"] == {"read": N_ROWS, "lost": 4, **found}
     assert [stage["name"] for stage in record["stages"]] == ["scan", "write"]
     assert any("NaN" in note for note in record["notes"]) or record["notes"] == []
 
