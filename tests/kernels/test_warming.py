@@ -12,8 +12,8 @@ from h5dask.kernels.warming import warm
 CODE = """
 import logging
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-from h5dask.kernels.warming import warm
-warm()
+from h5dask.kernels import fletcher32
+fletcher32.call_each()
 """
 
 
