@@ -13,16 +13,21 @@ __version__ = "0.1.0.dev0"
 _HOMES = {
     "open_dataset": "reader",
     "open_datatree": "reader",
+    "open_vectors": "vectors",
     "identify": "reader",
     "validate": "reader",
     "concat": "joining",
     "write_dataset": "writer",
+    "write_vectors": "vectors",
     "compute": "losses",
     "connect": "workers",
     "run": "jobs",
     "contrast": "ops.contrasts",
     "covariance": "ops.components",
     "pca": "ops.components",
+    "ground_truth": "truth",
+    "knn": "ops.neighbors",
+    "neighbors_within": "ops.neighbors",
     "fit": "ops.normalization",
     "normalize": "ops.normalization",
     "scan": "ops.scanning",
@@ -43,11 +48,15 @@ __all__ = [
     "covariance",
     "drop_bad_rows",
     "fit",
+    "ground_truth",
     "identify",
+    "knn",
     "logit_statistics",
+    "neighbors_within",
     "normalize",
     "open_dataset",
     "open_datatree",
+    "open_vectors",
     "pca",
     "run",
     "scan",
@@ -55,6 +64,7 @@ __all__ = [
     "validate",
     "write_dataset",
     "write_report",
+    "write_vectors",
 ]
 
 if TYPE_CHECKING:
@@ -67,6 +77,8 @@ if TYPE_CHECKING:
     from h5dask.ops.dropping import drop_bad_rows as drop_bad_rows
     from h5dask.ops.logits import compare_logits as compare_logits
     from h5dask.ops.logits import logit_statistics as logit_statistics
+    from h5dask.ops.neighbors import knn as knn
+    from h5dask.ops.neighbors import neighbors_within as neighbors_within
     from h5dask.ops.normalization import fit as fit
     from h5dask.ops.normalization import normalize as normalize
     from h5dask.ops.scanning import scan as scan
@@ -76,6 +88,9 @@ if TYPE_CHECKING:
     from h5dask.reader import open_datatree as open_datatree
     from h5dask.reader import validate as validate
     from h5dask.report import write_report as write_report
+    from h5dask.truth import ground_truth as ground_truth
+    from h5dask.vectors import open_vectors as open_vectors
+    from h5dask.vectors import write_vectors as write_vectors
     from h5dask.workers import connect as connect
     from h5dask.writer import write_dataset as write_dataset
 

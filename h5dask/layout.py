@@ -222,6 +222,8 @@ class Layout:
     """Checks on the values of one variable, block by block."""
     relations: tuple[Callable[[xr.Dataset, str], Iterable[Problem]], ...] = ()
     """Checks on values that join variables: lazy Dataset and file name -> problems."""
+    vectors: str | None = None
+    """Variable whose rows are vectors, its last dim their features; None where there is none."""
     example: Callable[[np.random.Generator], xr.Dataset]
     """A small valid Dataset made by hand."""
 

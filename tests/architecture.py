@@ -34,7 +34,8 @@ FLOORS = {
     5: (
         *("losses", "reader", "assembly", "checking", "joining", "commonform", "segments", "truth"),
         *("writer", "staging", "preparing", "planning", "drafting", "forming", "renewing"),
-        *("delivery", "placing", "encoding", "results"),
+        *("delivery", "placing", "encoding", "results", "rawfile"),
+        *("vectors", "vectorfiles", "vectorset", "bigann", "conventions", "keeping"),
     ),
     4: ("storage",),
     3: ("layouts",),

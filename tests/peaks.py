@@ -23,6 +23,7 @@ import xarray as xr
 
 import h5dask
 from h5dask.ops.cost import Cost, Forms, folding, reducing, writing
+from h5dask.ops.neighbors import knn_cost
 from h5dask.ops.scanning import scanning_cost
 from h5dask.plan import stored_forms
 
@@ -52,8 +53,16 @@ def scan(ds: xr.Dataset, _: str) -> None:
     dask.compute(h5dask.scan(ds[["train"]]))
 
 
+def nearest(ds: xr.Dataset, _: str) -> None:
+    dask.compute(h5dask.knn(ds.train, ds.test, k=100))
+
+
 def rewrite(ds: xr.Dataset, target: str) -> None:
     h5dask.write_dataset(ds, target)
+
+
+def knn_stored(ds: xr.Dataset, *, stored: Forms) -> Cost:
+    return knn_cost(ds.train, ds.test, k=100, stored=stored)
 
 
 def without_nan(ds: xr.Dataset, *, stored: Forms) -> Cost:
@@ -65,6 +74,7 @@ ACTS: dict[str, tuple[Act, Project]] = {
     "sum": (plain_sum, without_nan),
     "summarize": (summarize, folding),
     "scan": (scan, scanning_cost),
+    "knn": (nearest, knn_stored),
     "write": (rewrite, writing),
 }
 

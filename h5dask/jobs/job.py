@@ -76,6 +76,8 @@ class Job:
     """What is worth knowing later, for the record."""
     parts: dict[str, str] = field(default_factory=dict)
     """Name of each output that is made -> where it is made."""
+    n_kept: int = 0
+    """Datasets that were kept so far."""
     makes_nothing: bool = False
     """Whether the work has said so."""
 
@@ -98,6 +100,21 @@ class Job:
 
         with self.stage("write", nbytes=ds.nbytes):
             write_result(ds, self.part(), overwrite=True)
+
+    def keep(self, *datasets: xr.Dataset) -> tuple[xr.Dataset, ...]:
+        """Compute Datasets run by run, so that a killed run goes on; see `keeping.keep`.
+
+        It takes the place of `compute` where what is computed takes long and is large.
+        """
+        from h5dask.keeping import keep
+
+        found = []
+        for ds in datasets:
+            name = f"kept-{self.n_kept:04d}"
+            self.n_kept += 1
+            with self.stage("compute", nbytes=ds.nbytes):
+                found.append(keep(ds, name, self.state.part, self.state))
+        return tuple(found)
 
     def make_nothing(self, why: str) -> None:
         """Say that these inputs give no output, which is as good as one."""

@@ -32,10 +32,23 @@ def kernel(function: Compiled) -> Compiled:
     The code is kept in ``NUMBA_CACHE_DIR`` where that is set, else beside the source, else (a
     package that can't be written to) in a folder of the user's own in the temporary folder.
     """
+    return _compiled(function, frozenset())
+
+
+def any_order(function: Compiled) -> Compiled:
+    """Compile a kernel whose sums may be added in any order, several terms at once.
+
+    For sums that serve an estimate with a stated error; never for those that are a result.
+    """
+    return _compiled(function, frozenset({"reassoc", "contract"}))
+
+
+def _compiled(function: Compiled, fastmath: frozenset[str]) -> Compiled:
     configured = _config.CACHE_DIR
     _config.CACHE_DIR = configured or _FALLBACK_FOLDER
     try:
-        return cast(Compiled, numba.njit(nogil=True, cache=True)(function))
+        made = numba.njit(nogil=True, cache=True, fastmath=set(fastmath))(function)
+        return cast(Compiled, made)
     finally:
         _config.CACHE_DIR = configured
 

@@ -298,5 +298,6 @@ LAYOUT = Layout(
     derive=derive,
     rules=rules,
     checks=_CHECKS,
+    vectors="activations",
     example=example,
 )

@@ -227,6 +227,20 @@ LAYOUT = Layout(
         AttrSpec(path="", name="type", allowed=("dense",), required=False, doc="kind of vectors"),
         AttrSpec(path="", name="dimension", kind="int", required=False, doc="number of features"),
         AttrSpec(path="", name="point_type", required=False, doc="ann-benchmarks' word for dtype"),
+        AttrSpec(
+            path="",
+            name="certified",
+            kind="int",
+            required=False,
+            doc="queries whose neighbors a float32 bound told apart; float64 did so for the others",
+        ),
+        AttrSpec(
+            path="",
+            name="scale",
+            kind="float",
+            required=False,
+            doc="what vectors were multiplied by before they were rounded to whole numbers",
+        ),
     ),
     marks=("train", "neighbors"),
     apart="neighbors are the nearest of one base only; compute the ground truth of the joined "
@@ -236,5 +250,6 @@ LAYOUT = Layout(
     rules=rules,
     checks=_CHECKS,
     relations=(_distances.distances_agree, _distances.labels_agree, _distances.ratios_agree),
+    vectors="train",
     example=example,
 )

@@ -206,5 +206,6 @@ LAYOUT = Layout(
     rules=rules,
     limits=limits,
     checks=_CHECKS,
+    vectors="embeddings",
     example=example,
 )

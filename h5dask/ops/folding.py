@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, product
 from typing import Any
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
@@ -112,7 +113,7 @@ def fold(
     *,
     name: str,
     extras: Callable[[Index], Any] | None = None,
-    given: da.Array | None = None,
+    given: da.Array | Folded | None = None,
     fan_in: int = FAN_IN,
     tasks: int = TASKS,
 ) -> Folded:
@@ -133,8 +134,8 @@ def fold(
         What a person sees on the dashboard.
     extras : callable, optional
         Takes a block's index; gives what `look` needs to know of it beside its values.
-    given : dask array, optional
-        Of one block, which each look needs whole; nothing is read before it is there.
+    given : dask array or Folded, optional
+        One block or one record, which each look needs whole; nothing is read before it is there.
     fan_in : int, default 16
         Records that are merged at once.
     tasks : int, default 64
@@ -150,7 +151,7 @@ def fold(
     token = tokenize([a.name for a in several], axes, look, merge, extras, given, fan_in, tasks)
     name = f"{name}-{token}"
     blocks = _Blocks.of(several)
-    known = () if given is None else (TaskRef((given.name, *(0,) * given.ndim)),)
+    known = () if given is None else (TaskRef((given.name, *(0,) * len(given.numblocks))),)
     kept = [axis for axis in range(first.ndim) if axis not in axes]
     graph: dict[Any, Any] = {}
     for at in np.ndindex(*(first.numblocks[axis] for axis in kept)):
@@ -170,7 +171,7 @@ def fold(
         graph.update(_tree(keys, merge, name, at, fan_in))
     graph.update(blocks.needed(graph))
     if given is not None:  # as it is: optimized, it would be made apart for this alone
-        graph.update(dict(given.__dask_graph__()))
+        graph.update(given.graph if isinstance(given, Folded) else dict(given.__dask_graph__()))
     return Folded(name, graph, tuple(first.numblocks[axis] for axis in kept))
 
 
@@ -265,4 +266,5 @@ def blocked(variable: xr.Variable) -> da.Array:
         return variable.data  # type: ignore[no-any-return]
     row = math.prod(variable.shape[1:]) * variable.dtype.itemsize
     rows = {variable.dims[0]: max(1, BLOCK_SIZE // max(row, 1))} if variable.dims else {}
-    return variable.to_base_variable().chunk(rows).data  # type: ignore[no-any-return]
+    name = f"values-{uuid4().hex}"  # without one, dask would read all values to make one
+    return variable.to_base_variable().chunk(rows, name=name).data  # type: ignore[no-any-return]
