@@ -27,7 +27,10 @@ from h5dask.progress import Progress
 from h5dask.reader import identify, open_dataset, validate
 from h5dask.summaries import summaries
 from h5dask.testing import assert_same_form, example_file
+from h5dask.truth import ground_truth
+from h5dask.verifying import is_right, verify
 from h5dask.writer import write_dataset
+from h5dask.wrong_neighbors import sentence
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,6 +40,9 @@ FILES = Path(__file__).parent / "demo_files"
 
 MOST_WORKERS = 4
 """Worker processes where none are asked for; a demo needs no more."""
+
+MOST_QUERIES, MOST_NEIGHBORS = 100, 10
+"""Vectors of a file that are searched for among the others, and what is found for each."""
 
 MOST_COPIES = 32
 """Copies of a file that are laid end to end at once."""
@@ -58,6 +64,8 @@ class Stage:
     """Bytes of the file that was written."""
     bad: int
     """Values, vectors and texts of the input that are bad: NaN, infinite, zero, empty, double."""
+    searched: int
+    """Vectors of the input whose true neighbors among the others were found and verified."""
     problems: tuple[str, ...]
     """What is wrong with the input or the result, or differs between them."""
     seconds: float
@@ -212,7 +220,7 @@ GROWN_BY = {"ann": _set_farther}
 
 
 def _stage(layout: Layout, path: Path, folder: Path, progress: Progress) -> Stage:
-    """Open, validate, summarize and write one file, and compare the result with it."""
+    """Open, validate, summarize, search and write one file, and compare the result with it."""
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / path.name
@@ -222,6 +230,9 @@ def _stage(layout: Layout, path: Path, folder: Path, progress: Progress) -> Stag
         problems = [str(problem) for problem in validate(path, values=True)]
     with step(f"summarize {path.name}"):
         figures, found = _figures(ds)
+    with step(f"search {path.name}"):
+        searched, wrong = _searched(layout, ds)
+        problems += [f"{path}: {told}" for told in wrong]
     with step(f"write {path.name}", counted="write-"):
         write_dataset(ds, target)
     with step(f"check written {path.name}", counted="check-"):
@@ -236,6 +247,7 @@ def _stage(layout: Layout, path: Path, folder: Path, progress: Progress) -> Stag
         nbytes_in=path.stat().st_size,
         nbytes_out=target.stat().st_size,
         bad=found,
+        searched=searched,
         problems=tuple(problems),
         seconds=time.perf_counter() - started,
     )
@@ -245,6 +257,18 @@ def _figures(ds: xr.Dataset) -> tuple[xr.Dataset, int]:
     """Return statistics of every number, and how many values, vectors or texts are bad."""
     figures, found = compute(summaries(ds), scan(ds))
     return figures, sum(int(found[kind].sum()) for kind in KINDS)
+
+
+def _searched(layout: Layout, ds: xr.Dataset) -> tuple[int, list[str]]:
+    """Return how many vectors were searched for among the others, and what is wrong with that."""
+    if layout.vectors is None:
+        return 0, []
+    x = ds[layout.vectors]
+    vectors = x.isel(dict.fromkeys(x.dims[1:-1], 0))
+    n = min(MOST_QUERIES, len(vectors) // 2)
+    k = min(MOST_NEIGHBORS, len(vectors) - n)
+    found = verify(ground_truth(vectors, k=k, test_size=n, compute=compute), compute=compute)
+    return n, [] if is_right(found) else [sentence(found)]
 
 
 def _differences(path: Path, target: Path, before: xr.Dataset, after: xr.Dataset) -> list[str]:
@@ -281,6 +305,7 @@ def table(stages: Sequence[Stage]) -> Table:
         ("MB in", _megabytes(sum(stage.nbytes_in for stage in stages))),
         ("MB out", _megabytes(sum(stage.nbytes_out for stage in stages))),
         ("bad values", f"{sum(stage.bad for stage in stages):,}"),
+        ("searched", f"{sum(stage.searched for stage in stages):,}"),
         ("problems", str(problems)),
         ("seconds", f"{seconds:.1f}"),
     ):
@@ -293,6 +318,7 @@ def table(stages: Sequence[Stage]) -> Table:
             _megabytes(stage.nbytes_in),
             _megabytes(stage.nbytes_out),
             f"{stage.bad:,}",
+            f"{stage.searched:,}",
             str(len(stage.problems)),
             f"{stage.seconds:.1f}",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -13,6 +13,7 @@ import click
 
 from h5dask import config
 from h5dask.config import Input, Output
+from h5dask.errors import CorruptInput, NotFound
 from h5dask.jobs import Job, Outcome, Policy, run
 from h5dask.jobs.several import exit_code, run_each
 from h5dask.options import Computing, ComputingCommand, computing
@@ -22,10 +23,23 @@ from h5dask.verbs import ended
 
 if TYPE_CHECKING:
     import xarray as xr
+    from numpy.typing import NDArray
 
     from h5dask.ops.cost import Cost
 
-__all__ = ["Input", "Job", "Output", "Policy", "Steps", "pipeline", "reads", "writes"]
+__all__ = [
+    "Input",
+    "Job",
+    "Output",
+    "Policy",
+    "Steps",
+    "open_labels",
+    "pipeline",
+    "reads",
+    "refuse_wrong",
+    "searches",
+    "writes",
+]
 
 Config = TypeVar("Config")
 Work = Callable[[Job], Any]
@@ -218,3 +232,70 @@ def writes(ds: xr.Dataset, stage: str) -> Cost:
     from h5dask.plan import stored_forms
 
     return writing(ds, stage=stage, stored=stored_forms(ds))
+
+
+def searches(base: xr.DataArray, query: xr.DataArray, stage: str, *, k: int) -> Cost:
+    """Return what a stage costs that finds the k nearest base vectors of each query."""
+    from h5dask.ops.neighbors import knn_cost
+
+    return replace(knn_cost(base, query, k=k), stage=stage)
+
+
+def open_labels(labels: str, urlpath: str, select: Mapping[str, Any] | None = None) -> NDArray[Any]:
+    """Return a label a vector: those in a .npy, or what a variable beside the vectors says.
+
+    Parameters
+    ----------
+    labels : str
+        Path of a .npy of whole numbers or text; or the name of a variable or coord.
+    urlpath : str
+        The file of the vectors: of a layout, .nc or .zarr.
+    select : mapping, optional
+        Which of them, as of `open_vectors`.
+
+    Raises
+    ------
+    NotFound
+        There is no such file or variable.
+    CorruptInput, LayoutError
+        The .npy can't be read, or holds something else.
+
+    Examples
+    --------
+    >>> from h5dask.testing import example_file
+    >>> open_labels("scenario", example_file("activations"), {"layer": 13})[:2]
+    array(['base', 'base'], dtype=object)
+    """
+    from h5dask import truthfiles
+    from h5dask.results import open_any
+
+    if labels.endswith(".npy"):
+        return truthfiles.open_labels(labels)
+    ds = open_any(urlpath)
+    if labels not in ds.variables:
+        there = ", ".join(str(name) for name, one in ds.variables.items() if one.ndim == 1)
+        raise NotFound(f"{urlpath}: no variable {labels!r}; name a .npy, or one of {there}")
+    found: NDArray[Any] = ds.sel(select or {})[labels].values
+    return found
+
+
+def refuse_wrong(found: xr.Dataset, subject: str) -> None:
+    """Raise CorruptInput where `verify` found neighbors wrong, with what it found in a line.
+
+    Examples
+    --------
+    >>> import h5dask
+    >>> from h5dask.testing import example
+    >>> ds = example("ann").load()
+    >>> refuse_wrong(h5dask.verify(ds), "bench.h5")
+    >>> ds.neighbors[3, 0] = -1
+    >>> refuse_wrong(h5dask.verify(ds), "bench.h5")
+    Traceback (most recent call last):
+        ...
+    h5dask.errors.CorruptInput: bench.h5: 1 of 5 queries wrong: 1 neighbor out of range; ...
+    """
+    from h5dask.verifying import is_right
+    from h5dask.wrong_neighbors import sentence
+
+    if not is_right(found):
+        raise CorruptInput(f"{subject}: {sentence(found)}; make it anew with --force")

@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = {
     8: ("h5dask",),  # the door: names from every floor, imported when first used
-    7: ("cli", "analysis", "verbs", "options", "pipeline", "printing", "__main__"),
+    7: (
+        *("cli", "analysis", "benchmarks", "outcome", "verbs", "options", "pipeline"),
+        *("printing", "__main__"),
+    ),
     6: (
         *(
             "jobs",
@@ -30,12 +33,13 @@ FLOORS = {
             "testing",
         ),
         *("outline", "tree", "verdicts", "summaries", "normalizing", "bad_rows", "tables", "demo"),
+        *("wrong_neighbors",),
     ),
     5: (
         *("losses", "reader", "assembly", "checking", "joining", "commonform", "segments", "truth"),
         *("writer", "staging", "preparing", "planning", "drafting", "forming", "renewing"),
-        *("delivery", "placing", "encoding", "results", "rawfile"),
-        *("vectors", "vectorfiles", "vectorset", "bigann", "conventions", "keeping"),
+        *("delivery", "placing", "encoding", "results", "verifying", "recalling", "rawfile"),
+        *("vectors", "vectorfiles", "vectorset", "truthfiles", "bigann", "conventions", "keeping"),
     ),
     4: ("storage",),
     3: ("layouts",),

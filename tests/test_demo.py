@@ -132,6 +132,8 @@ def test_the_main_job(tmp_path: Path) -> None:
         assert stage["problems"] == []
         assert stage["nbytes_out"] == written.stat().st_size
         assert stage["rows"] == rows_in(written)
+        has_vectors = stage["layout"] in ("activations", "ann", "episodes")
+        assert stage["searched"] == (min(100, stage["rows"] // 2) if has_vectors else 0)
         if source is not None:
             assert stage["layout"] in (source.parent.name, name.removesuffix("_generated.h5"))
             assert stage["nbytes_in"] == source.stat().st_size
@@ -221,6 +223,21 @@ def test_what_differs_is_told(
     assert any(said in problem for problem in stage.problems)
 
 
+def test_wrong_neighbors_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shifted(*args: Any, **options: Any) -> Any:
+        made = truth(*args, **options)
+        return made.assign(neighbors=(made.neighbors + 1) % made.sizes["vector"])
+
+    truth = h5dask.ground_truth
+    path = next(path for path in REAL if path.parent.name == "episodes")
+    layout, ds = layouts.get("episodes"), h5dask.open_dataset(path)
+    assert demo._searched(layout, ds) == (100, [])
+    monkeypatch.setattr(demo, "ground_truth", shifted)
+    n, (told,) = demo._searched(layout, ds)
+    assert n == 100
+    assert told.startswith("100 of 100 queries wrong: ")
+
+
 STAGE = demo.Stage(
     file="a.h5",
     layout="ann",
@@ -228,6 +245,7 @@ STAGE = demo.Stage(
     nbytes_in=1_500_000,
     nbytes_out=2_500_000,
     bad=3,
+    searched=1000,
     problems=("a.h5: is wrong",),
     seconds=0.25,
 )
@@ -238,10 +256,10 @@ def test_problems_are_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     told = call("demo")
     rows = [line.split() for line in told.stdout.splitlines() if line.strip()]
     assert told.exit_code == 1
-    names = ["file", "layout", "rows", "MB", "in", "MB", "out", "bad", "values", "problems"]
-    assert rows[0] == [*names, "seconds"]
-    assert ["a.h5", "ann", "1,234", "1.50", "2.50", "3", "1", "0.2"] in rows
-    assert ["2", "files", "3.00", "5.00", "6", "2", "0.5"] in rows
+    names = ["file", "layout", "rows", "MB", "in", "MB", "out", "bad", "values", "searched"]
+    assert rows[0] == [*names, "problems", "seconds"]
+    assert ["a.h5", "ann", "1,234", "1.50", "2.50", "3", "1,000", "1", "0.2"] in rows
+    assert ["2", "files", "3.00", "5.00", "6", "2,000", "2", "0.5"] in rows
     assert rows[-1] == ["a.h5:", "is", "wrong"]
 
 

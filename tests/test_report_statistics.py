@@ -29,6 +29,7 @@ from h5dask.sections import (
     distances,
     logits,
     principal_axes,
+    truth,
     vectors,
 )
 from h5dask.sections._histogram import alike, histogram
@@ -40,7 +41,7 @@ REAL = sorted((ROOT / "tests" / "real").rglob("*.h*5"))
 OURS = {
     "activations": ("Bad values", "Vectors", "Principal axes", "Contrasts", "Logits"),
     "proteins": ("Bad values", "Logits"),
-    "ann": ("Bad values", "Vectors", "Principal axes", "Distances"),
+    "ann": ("Bad values", "Vectors", "Principal axes", "Ground truth", "Distances"),
     "episodes": ("Bad values", "Vectors", "Principal axes"),
 }
 HOSTILE = "</script><script>console.error('ran')</script><img src=x onerror=alert(1)>$$x^2$$"
@@ -115,7 +116,8 @@ def test_shown_is_what_suits_a_layout(layout: str, tmp_path: Path) -> None:
 )
 def test_not_shown_is_what_there_is_none_of(ds: xr.Dataset) -> None:
     there = [section.title for section in all_sections() if section.meets(ds)]
-    assert not set(there) & {"Vectors", "Principal axes", "Contrasts", "Logits", "Distances"}
+    ours = {title for titles in OURS.values() for title in titles} - {"Bad values"}
+    assert not set(there) & ours
 
 
 # Vectors
@@ -457,6 +459,64 @@ def test_places_take_what_the_report_says() -> None:
     finally:
         tracemalloc.stop()
     assert peak + 2 * vectors.nbytes <= 150 * 2**20
+
+
+# Ground truth
+
+
+def benchmark(n_labels: int = 3, **attrs: Any) -> xr.Dataset:
+    """Neighbors of 20 queries, which have no other label than 0 and 1."""
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.arange(n_labels), rng.integers(0, n_labels, 90)])
+    made = {
+        "distances": (("query", "neighbor"), np.ones((20, 3))),
+        "train_labels": ("vector", labels),
+        "test_labels": ("query", np.arange(20) % 2),
+        "valid_ratios": ("label", np.bincount(labels) / len(labels)),
+    }
+    return xr.Dataset(made, attrs=attrs)
+
+
+@pytest.mark.parametrize("chunks", [{}, {"vector": 7, "query": 6, "label": 1}])
+def test_certified_queries_and_labels_are_counted(chunks: Any) -> None:
+    ds = benchmark(certified=np.int64(17))
+    ds["valid_ratios"][2] = 0.5
+    line, table = drawn(truth.SECTION, ds.chunk(chunks))
+    assert isinstance(line, Sentence)
+    assert "17 of 20 queries (85.0%)" in line.text
+    (shown,) = tables([table])
+    counts = np.bincount(ds.train_labels)
+    assert shown["Label"] == ["0", "1", "2"]
+    assert shown["Base vectors"] == counts.tolist()
+    np.testing.assert_allclose(shown["Share of the base"], counts / counts.sum())
+    assert shown["Share stated"] == ds.valid_ratios.values.tolist()
+    assert shown["Queries"] == [10, 10, 0]
+
+
+def test_shares_are_of_labels_or_of_their_ranks() -> None:
+    ds = benchmark()
+    ds["train_labels"] = ds.train_labels * 10
+    (shown,) = tables(drawn(truth.SECTION, ds))
+    assert shown["Label"] == ["0", "1", "10", "20"]  # no vector has the 1 that queries have
+    assert shown["Share stated"] == [*ds.valid_ratios.values[:1], None, *ds.valid_ratios.values[1:]]
+    (shown,) = tables(drawn(truth.SECTION, ds.isel(label=slice(2))))
+    assert shown["Share stated"] == [None] * 4
+    (shown,) = tables(drawn(truth.SECTION, ds.drop_vars("valid_ratios")))
+    assert shown["Share stated"] == [None] * 4
+
+
+def test_many_labels_are_not_listed() -> None:
+    (line,) = drawn(truth.SECTION, benchmark(300))
+    assert line == Sentence("More than 200 labels, which aren't listed.")
+
+
+def test_ground_truth_without_labels_is_a_line() -> None:
+    ds = benchmark(certified=20)[["distances"]]
+    (line,) = drawn(truth.SECTION, ds)
+    assert isinstance(line, Sentence)
+    assert "20 of 20 queries (100.0%)" in line.text
+    assert not truth.SECTION.meets(ds.assign_attrs(certified="all"))
+    assert not truth.SECTION.meets(benchmark(certified=3).drop_vars("distances"))
 
 
 # Distances

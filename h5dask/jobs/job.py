@@ -101,15 +101,22 @@ class Job:
         with self.stage("write", nbytes=ds.nbytes):
             write_result(ds, self.part(), overwrite=True)
 
-    def keep(self, *datasets: xr.Dataset) -> tuple[xr.Dataset, ...]:
+    def keep(self, *collections: Any) -> tuple[Any, ...]:
         """Compute Datasets run by run, so that a killed run goes on; see `keeping.keep`.
 
-        It takes the place of `compute` where what is computed takes long and is large.
+        It takes the place of `compute` where what is computed takes long and is large. What is
+        no Dataset is computed at once, and not kept.
         """
-        from h5dask.keeping import keep
+        from xarray import Dataset
 
+        from h5dask.keeping import keep
+        from h5dask.losses import compute
+
+        if not all(isinstance(one, Dataset) for one in collections):
+            with self.stage("compute"):
+                return compute(*collections)
         found = []
-        for ds in datasets:
+        for ds in collections:
             name = f"kept-{self.n_kept:04d}"
             self.n_kept += 1
             with self.stage("compute", nbytes=ds.nbytes):

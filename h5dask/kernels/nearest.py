@@ -67,11 +67,13 @@ def _most(tile: Any, at: Any, width: Any) -> Any:
 
 
 @inlined
-def _hits(tile: Any, at: Any, width: Any, least: Any, first: Any) -> Any:
-    """Return how many of a segment's columns hold a number that is large enough."""
+def _hits(tile: Any, at: Any, width: Any, least: Any, first: Any, top: Any) -> Any:
+    """Return how many of a segment's columns hold a number that is large enough; tell each's."""
     found = np.int32(0)
     for q in range(SEGMENT):
-        found += np.int32(_most(tile, at + _U(q), width) >= least[first + _U(q)])
+        most = _most(tile, at + _U(q), width)
+        top[_U(q)] = most
+        found += np.int32(most >= least[first + _U(q)])
     return found
 
 
@@ -154,10 +156,10 @@ def collect(tile: Any, shape: Any, first_row: Any, k: Any, slack: Any, held: Any
 
     Parameters
     ----------
-    tile : (row * query,) float32 or float64
+    tile : (row * stride,) float32 or float64
         The numbers, at least.
-    shape : (int, int)
-        Rows, and queries: a multiple of `SEGMENT`.
+    shape : (int, int, int)
+        Rows; queries, a multiple of `SEGMENT`; numbers from one row to the next.
     first_row : int
         Index of the tile's first row among those of `slack`.
     k : int
@@ -167,20 +169,18 @@ def collect(tile: Any, shape: Any, first_row: Any, k: Any, slack: Any, held: Any
     held : Candidates
         What is there so far; changed.
     """
-    n_rows, width = _U(shape[0]), _U(shape[1])
+    n_rows, n_queries, width = _U(shape[0]), _U(shape[1]), _U(shape[2])
     top = np.empty(SEGMENT, tile.dtype)
     for group in range((n_rows + _ROWS - _ONE) // _ROWS):
         start = _U(group) * _ROWS
         n = min(_ROWS, n_rows - start)
-        for segment in range(width // _SEGMENT):
+        for segment in range(n_queries // _SEGMENT):
             first = _U(segment) * _SEGMENT
             at = start * width + first
-            top[:] = np.inf
-            if n == _ROWS:
-                if not _hits(tile, at, width, held.least, first):
-                    continue
-                for q in range(SEGMENT):
-                    top[_U(q)] = _most(tile, at + _U(q), width)
+            if n < _ROWS:
+                top[:] = np.inf
+            elif not _hits(tile, at, width, held.least, first, top):
+                continue
             for q in range(SEGMENT):
                 query = first + _U(q)
                 if top[_U(q)] >= held.least[query] and held.least[query] < np.inf:
@@ -207,11 +207,11 @@ def count_above(tile: Any, shape: Any, least: Any, counts: Any) -> None:
     counts : (query,) int64
         Written.
     """
-    n_rows, width = _U(shape[0]), _U(shape[1])
+    n_rows, n_queries, width = _U(shape[0]), _U(shape[1]), _U(shape[2])
     counts[:] = 0
     for row in range(n_rows):
         at = _U(row) * width
-        for q in range(width):
+        for q in range(n_queries):
             counts[_U(q)] += np.int64(tile[at + _U(q)] >= least[_U(q)])
 
 
@@ -228,10 +228,10 @@ def rows_above(tile: Any, shape: Any, first_row: Any, least: Any, places: Any, r
     rows : (pair,) int32
         Written.
     """
-    n_rows, width = _U(shape[0]), _U(shape[1])
+    n_rows, n_queries, width = _U(shape[0]), _U(shape[1]), _U(shape[2])
     for row in range(n_rows):
         at = _U(row) * width
-        for q in range(width):
+        for q in range(n_queries):
             if tile[at + _U(q)] >= least[_U(q)]:
                 rows[places[_U(q)]] = first_row + row
                 places[_U(q)] += 1
@@ -239,7 +239,7 @@ def rows_above(tile: Any, shape: Any, first_row: Any, least: Any, places: Any, r
 
 def call_each() -> None:
     """Call every kernel once on next to nothing."""
-    shape = (1, SEGMENT)
+    shape = (1, SEGMENT, SEGMENT)
     for of in (np.float32, np.float64):
         tile, slack = np.zeros(SEGMENT, of), np.zeros((1, 2), of)
         each = np.zeros(SEGMENT, of)

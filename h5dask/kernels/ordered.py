@@ -31,7 +31,7 @@ def squared_distances(base: Any, rows: Any, query: Any, owners: Any, out: Any) -
     ----------
     base, query : (vector, feature) float32 or float64
         Where the vectors are.
-    rows, owners : (pair,) int32 or int64
+    rows, owners : (pair,) int64
         Which of them make a pair.
     out : (pair,) float64
         Written.
@@ -84,10 +84,9 @@ def products(base: Any, rows: Any, query: Any, owners: Any, out: Any) -> None:
 
 def call_each() -> None:
     """Call every kernel once on next to nothing."""
-    query, out = np.ones((1, 1)), np.empty(1)
+    query, out, at = np.ones((1, 1)), np.empty(1), np.zeros(1, np.int64)
     for read in (np.float32, np.float64):
         base = np.ones((1, 1), read)
-        for which in (np.int32, np.int64):
-            at = np.zeros(1, which)
-            squared_distances(base, at, query, at, out)
-            products(base, at, query, at, out)
+        squared_distances(base, at, query, at, out)
+        products(base, at, query, at, out)
+        products(base, at, base, at, out)

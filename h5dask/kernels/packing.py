@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5dask.kernels.compile import any_order, kernel
+from h5dask.kernels.compile import any_order, as_bytes, kernel
 
 _U = np.uint64
+_SHORT = 2.0**-537
+"""The size of values whose squares are too small to be held."""
 
 
 def largest(values: NDArray[Any]) -> float:
@@ -23,7 +25,9 @@ def largest(values: NDArray[Any]) -> float:
     >>> largest(np.array([[1.0, -3.0], [2.0, 0.0]]))
     3.0
     """
-    bits = np.ascontiguousarray(values).reshape(-1).view(f"i{values.dtype.itemsize}")
+    if not values.size:
+        return 0.0
+    bits = as_bytes(np.ascontiguousarray(values)).view(f"i{values.dtype.itemsize}")
     most = np.asarray(_largest(bits, np.iinfo(bits.dtype).max), bits.dtype)
     return float(most.view(values.dtype))
 
@@ -77,10 +81,51 @@ def pack(
         squares[_U(i)] = total
 
 
+@kernel
+def finish(squares: Any, columns: Any, half: Any, extra: Any, packed: Any, slack: Any) -> None:
+    """Fill the last two columns of packed rows, and their slack.
+
+    Each of the four is the sum of what doesn't depend on the row, of a multiple of its length and
+    of its square; none is less when it is rounded.
+
+    Parameters
+    ----------
+    squares : (row,) float64
+        Of the rows.
+    columns : (4, 3) float64
+        The addend and both multiples of the last column but one, the last, and of both slacks.
+    half : float
+        What squares are multiplied by before, or nothing where they don't count.
+    extra : float
+        What is added of the size of a number, so that rounding makes none less.
+    packed : (row, column) float32 or float64
+        The last two columns are written.
+    slack : (row, 2), of the same dtype
+        Written.
+    """
+    of, last = packed.dtype.type, _U(packed.shape[1] - 1)
+    one = _U(1)
+    short = np.sqrt(float(packed.shape[1])) * _SHORT if extra > 0.0 else 0.0
+    for i in range(_U(len(squares))):
+        row = _U(i)
+        square = squares[row] * half
+        length = np.sqrt(squares[row]) * (1.0 + extra) + short
+        a = columns[0, 0] + columns[0, 1] * length + columns[0, 2] * square
+        b = columns[1, 0] + columns[1, 1] * length + columns[1, 2] * square
+        c = columns[2, 0] + columns[2, 1] * length + columns[2, 2] * square
+        d = columns[3, 0] + columns[3, 1] * length + columns[3, 2] * square
+        packed[row, last - one] = of(a + abs(a) * extra)
+        packed[row, last] = of(b + abs(b) * extra)
+        slack[row, _U(0)] = of(c + abs(c) * extra)
+        slack[row, one] = of(d + abs(d) * extra)
+
+
 def call_each() -> None:
     """Call every kernel once on next to nothing."""
     for read in (np.float32, np.float64):
         largest(np.ones((1, 1), read))
         for written in (np.float32, np.float64):
             vectors, packed = np.ones((1, 1), read), np.empty((1, 3), written)
-            pack(vectors, np.zeros(1, np.int64), False, np.zeros(1), 1.0, packed, np.empty(1))
+            squares, slack = np.empty(1), np.empty((1, 2), written)
+            pack(vectors, np.zeros(1, np.int64), False, np.zeros(1), 1.0, packed, squares)
+            finish(squares, np.zeros((4, 3)), 0.5, 0.0, packed, slack)

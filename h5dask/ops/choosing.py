@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable
 from types import EllipsisType
 from typing import TypeAlias
 
+import numpy as np
 import xarray as xr
 
 from h5dask.errors import Refused
@@ -76,3 +77,8 @@ def _wanted(x: xr.DataArray, dim: Dims) -> tuple[Hashable, ...]:
 def is_lazy(x: xr.DataArray) -> bool:
     """Whether values are computed only when asked for: what is made of them will be too."""
     return x.chunks is not None
+
+
+def is_count(number: object) -> bool:
+    """Whether something counts, as 2 does, and neither True nor 2.0."""
+    return isinstance(number, (int, np.integer)) and not isinstance(number, bool)

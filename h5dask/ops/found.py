@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5dask.kernels.ranking import insert
+from h5dask.kernels.ranking import insert, merge
 from h5dask.ops.metrics import Numbers
 
 Ids = NDArray[np.int64]
@@ -68,6 +68,10 @@ class Least:
         """Take pairs in, each in its place."""
         insert(self.keys, self.ids, owners, keys, ids)
 
+    def merge(self, found: Found) -> None:
+        """Take a record in."""
+        merge(self.keys, self.ids, found.counts, found.keys, found.ids)
+
     def found(self) -> Found:
         """Return what is there as a record."""
         there = self.ids != NOBODY
@@ -103,7 +107,7 @@ class Known:
         with self._lock:
             if start not in self._blocks:  # a task that runs again would count its vectors twice
                 self._blocks.add(start)
-                self._least.add(found.owners, found.keys, found.ids)
+                self._least.merge(found)
 
 
 def least_of(parts: list[Found], *, k: int) -> Found:
@@ -119,7 +123,7 @@ def least_of(parts: list[Found], *, k: int) -> Found:
     """
     least = Least.of(len(parts[0].counts), k)
     for part in parts:
-        least.add(part.owners, part.keys, part.ids)
+        least.merge(part)
         least.certified &= part.certified
     return least.found()
 

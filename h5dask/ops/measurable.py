@@ -45,10 +45,12 @@ def refuse_unmeasurable(vectors: NDArray[Any], start: int, *, side: str, metric:
     if vectors.dtype.kind == "f":
         marks, _ = screen(vectors, vectors.shape[1], zeros=False)
         found.append(("NaN or infinite values", marks != 0, "finite numbers"))
-    if vectors.dtype == np.float64 and not largest(vectors) <= _LARGE:
-        with np.errstate(invalid="ignore"):
-            far = ((np.abs(vectors) > _LARGE) & np.isfinite(vectors)).any(axis=1)
-        found.append(("values above 2^500", far, "numbers whose squares can be added"))
+    if vectors.dtype.kind == "f" and vectors.dtype.itemsize >= 8:
+        wide = np.asarray(vectors, np.float64)
+        if not largest(wide) <= _LARGE:
+            with np.errstate(invalid="ignore"):
+                far = ((np.abs(wide) > _LARGE) & np.isfinite(vectors)).any(axis=1)
+            found.append(("values above 2^500", far, "numbers whose squares can be added"))
     if metric.is_unit:
         wide = vectors.astype(np.float64)
         short = np.einsum("ij,ij->i", wide, wide) < _SHORT

@@ -106,7 +106,7 @@ def _from_cosine(keys: Numbers, _: bool) -> Numbers:
 
 def _squared(distance: float, _: bool) -> float:
     # The square is rounded, and so was the root that made the distance.
-    return float(np.square(np.float64(distance))) * (1.0 + 2.0**-50) + 2.0**-1070
+    return distance * distance * (1.0 + 2.0**-50) + 2.0**-1070
 
 
 def _product_within(distance: float, is_whole: bool) -> float:

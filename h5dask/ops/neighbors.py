@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from h5dask.errors import Refused
 from h5dask.indexes import RaggedIndex
-from h5dask.ops.choosing import kept_coords
+from h5dask.ops.choosing import is_count, kept_coords
 from h5dask.ops.cost import Cost, Forms, reading
 from h5dask.ops.folding import FAN_IN, Folded, Index, edges_of, fold
 from h5dask.ops.found import Found, Ids, Panel, all_of, least_of
@@ -23,6 +23,7 @@ from h5dask.ops.measurable import refuse_unmeasurable
 from h5dask.ops.metrics import Metric, metric_of
 from h5dask.ops.searching import nearest, searching_memory, within
 from h5dask.ops.sides import Labels, Sides, refuse_few, sides_of
+from h5dask.threads import one_blas_thread
 
 NEIGHBOR = "neighbor"
 """The dim of a query's neighbors, the nearest first."""
@@ -68,7 +69,8 @@ def knn(
         Lazy where either side is: `neighbors` (query, neighbor) int64, rows of the base;
         `distances` (query, neighbor) float64, ascending: euclidean, not squared; ip 1 - a.b, for
         whole numbers -a.b; angular 1 - cos. `certified` (query) bool: whether the float32 bound
-        alone told all others apart; where not, float64 did. Coords of the queries stay.
+        alone told all others apart; where not, float64 did (it may differ with the blocks, what
+        is found doesn't). Coords of the queries stay.
         Memory per task: a block of the base, its float32 copy, the queries of a panel and what is
         found for them (128 MiB at most), and 16 MiB. The base is read once per panel.
 
@@ -98,10 +100,10 @@ def knn(
             "that is searched for itself"
         )
     others = n_base - exclude_self
-    if not 1 <= k <= others:
+    if not is_count(k) or not 1 <= k <= others:
         raise Refused(f"k: found {k!r}; expected 1 to {others}, the number of base vectors")
-    wanted = k + exclude_self
-    refuse_few(sides, wanted)
+    wanted = int(k) + exclude_self
+    refuse_few(sides, int(k), beside=int(exclude_self))
     made: dict[str, list[da.Array]] = {name: [] for name in _DTYPES}
     search = partial(_nearest, metric=sides.metric, k=wanted, is_whole=sides.is_whole)
     for first, last, panel in sides.panels(wanted):
@@ -119,7 +121,10 @@ def knn(
     }
     result = kept_coords(query, [sides.query_dim]).assign(variables)
     result = result.assign_attrs(distance=metric, k=k)
-    return result if sides.is_lazy else result.compute()
+    if sides.is_lazy:
+        return result
+    with one_blas_thread():  # once around all tasks, which else would each set the limit
+        return result.compute()
 
 
 _DTYPES = {
@@ -175,7 +180,8 @@ def neighbors_within(
         )
         for _, _, panel in sides.panels(0)
     ]
-    found: list[Found] = list(da.concatenate(whole).compute())
+    with one_blas_thread():
+        found: list[Found] = list(da.concatenate(whole).compute())
     counts, keys, ids = (
         np.concatenate([getattr(one, name) for one in found]) for name in ("counts", "keys", "ids")
     )

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5dask.kernels.packing import largest, pack
+from h5dask.kernels.packing import finish, largest, pack
 from h5dask.ops.metrics import Metric, Numbers, Vectors
 
 _SAMPLE = 2048
 """Vectors whose mean becomes the centre."""
 _BESIDE = 2
 """Columns of a packed vector beside its features."""
+_SLACK = 2.25
+"""Times a product's share of error: it may be off both ways, and is rounded."""
 _EXACT = 2.0**23
 """Up to here float32 holds all halves of whole numbers; no part of a sum is above all sizes."""
 
@@ -185,28 +187,24 @@ def _base(
     vectors: Vectors, order: NDArray[np.int64], space: Space, *, rounding: _Rounding
 ) -> Packed:
     """Pack base vectors: the columns beside them hold half the square, and what may be lost."""
-    values, squares = _packed(vectors, order, space, space.scale, rounding, is_moved=True)
     share, lost = rounding.share(space), rounding.lost(space) / space.query_scale
-    half, lengths = squares / 2 * space.metric.is_moved, _lengths(squares)
-    values[:, -2] = _up(share * half - half + lost, rounding.dtype)
-    values[:, -1] = _up(share * lengths, rounding.dtype)
-    slack = 2.25 * np.stack([share * lengths, share * half + lost], axis=1)
-    return Packed(values=values, slack=_up(slack, rounding.dtype))
+    columns = [
+        [lost, 0.0, share - 1.0],
+        [0.0, share, 0.0],
+        [0.0, _SLACK * share, 0.0],
+        [_SLACK * lost, 0.0, _SLACK * share],
+    ]
+    return _packed(vectors, order, space, space.scale, columns, rounding, is_moved=True)
 
 
 def _queries(
     vectors: Vectors, order: NDArray[np.int64], space: Space, *, rounding: _Rounding
 ) -> Packed:
     """Pack queries: the columns beside them are what those of base vectors are multiplied by."""
-    scale = space.scale * space.query_scale
-    values, squares = _packed(
-        vectors, order, space, scale, rounding, is_moved=space.metric.is_moved
-    )
-    lengths = _lengths(squares)
-    values[:, -2] = space.query_scale
-    values[:, -1] = _up(lengths, rounding.dtype)
-    slack = np.stack([lengths, np.full(len(order), space.query_scale)], axis=1)
-    return Packed(values=values, slack=_up(slack, rounding.dtype))
+    scale, own = space.scale * space.query_scale, space.query_scale
+    columns = [[own, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [own, 0.0, 0.0]]
+    moved = space.metric.is_moved
+    return _packed(vectors, order, space, scale, columns, rounding, is_moved=moved)
 
 
 def _packed(
@@ -214,28 +212,21 @@ def _packed(
     order: NDArray[np.int64],
     space: Space,
     scale: float,
+    columns: list[list[float]],
     rounding: _Rounding,
     *,
     is_moved: bool,
-) -> tuple[NDArray[Any], Numbers]:
-    """Return rows of which the last columns are free, and their squares."""
+) -> Packed:
+    """Return rows, their columns beside the features and their slack, as `finish` fills them."""
     centre = space.centre if is_moved else np.zeros_like(space.centre)
     values = np.empty((len(order), len(centre) + _BESIDE), rounding.dtype)
+    slack = np.empty((len(order), 2), rounding.dtype)
     squares = np.empty(len(order))
     pack(vectors, order, space.metric.is_unit, centre, scale, values, squares)
-    return values, squares
-
-
-def _lengths(squares: Numbers) -> Numbers:
-    """Return lengths, none of them too short."""
-    found: Numbers = np.sqrt(squares) * (1.0 + 2.0**-30)
-    return found
-
-
-def _up(values: Numbers, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return values in a dtype, none of them less than it was."""
-    rounded = values.astype(dtype)
-    return np.where(rounded < values, np.nextafter(rounded, dtype.type(np.inf)), rounded)
+    half = 0.5 if space.metric.is_moved else 0.0
+    extra = 0.0 if space.is_exact else 2.0 * float(np.finfo(rounding.dtype).eps)
+    finish(squares, np.array(columns), half, extra, values, slack)
+    return Packed(values=values, slack=slack)
 
 
 def _multiply(base: NDArray[Any], queries: NDArray[Any], out: NDArray[Any]) -> None:

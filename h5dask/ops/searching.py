@@ -17,12 +17,9 @@ from h5dask.ops.found import Found, Known, Least, Panel, all_of
 from h5dask.ops.metrics import Metric, Numbers
 from h5dask.ops.products import FLOAT32, FLOAT64, Filter, Packed
 from h5dask.ops.slabs import SLAB, Part, Slab, slabs
+from h5dask.ops.tiles import Tile, tile_shape
 from h5dask.threads import one_blas_thread
 
-WIDTH = 512
-"""Queries of a tile."""
-HEIGHT = 2048
-"""Base vectors of a tile."""
 FILTERS = (FLOAT32, FLOAT64)
 """In the order in which they are tried."""
 _PAIRS = 2**17
@@ -92,11 +89,11 @@ def _screened(
         return parts
     base = which.base(slab.base, np.arange(len(slab.base)), slab.space)
     queries = which.queries(slab.queries, np.arange(len(slab.queries)), slab.space)
-    tile = np.empty(HEIGHT * WIDTH, which.dtype)
+    tile = Tile.of(slab.base.shape[1], which.dtype)
     left = []
     for part in parts:
-        for at in range(0, len(part.queries), WIDTH):
-            some = part._replace(queries=part.queries[at : at + WIDTH])
+        for at in range(0, len(part.queries), tile.width):
+            some = part._replace(queries=part.queries[at : at + tile.width])
             crowded = _strip(slab, some, which, base, queries, tile, bounds, least)
             if len(crowded):
                 left.append(part._replace(queries=crowded))
@@ -109,7 +106,7 @@ def _strip(
     which: Filter,
     base: Packed,
     queries: Packed,
-    tile: NDArray[Any],
+    tile: Tile,
     bounds: Numbers,
     least: Least,
 ) -> NDArray[np.int64]:
@@ -122,10 +119,10 @@ def _strip(
     blur = np.zeros(width, which.dtype)
     blur[:n] = slab.blur(part.queries, which.dtype)
     held = candidates(floor, own, blur, k)
-    for first, shape in _tiles(part, width):
-        last = first + shape[0]
-        which.multiply(base.values[first:last], values, tile[: shape[0] * width].reshape(shape))
-        collect(tile, shape, first, k, base.slack, held)
+    for first in range(part.first, part.last, tile.height):
+        last = min(first + tile.height, part.last)
+        shape = tile.fill(which, base.values[first:last], values)
+        collect(tile.numbers, shape, first, k, base.slack, held)
     settle(k, base.slack, held)
     counts = held.counts[:n]
     rows = held.rows[:n][np.arange(held.rows.shape[1]) < counts[:, np.newaxis]]
@@ -141,12 +138,6 @@ def _measure(
     keys = slab.keys(rows, owners)
     near = keys <= bounds[owners]
     least.add(owners[near], keys[near], slab.ids[rows[near]])
-
-
-def _tiles(part: Part, width: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Yield the first vector, and the shape, of each tile."""
-    for first in range(part.first, part.last, HEIGHT):
-        yield first, (min(HEIGHT, part.last - first), width)
 
 
 def _widened(values: NDArray[Any], width: int) -> NDArray[Any]:
@@ -173,7 +164,8 @@ def searching_memory(n_base: int, n_features: int, n_queries: int, k: int) -> in
     """
     slab = 2 * min(SLAB * 3 // 2, 4 * n_base * (n_features + 2))
     panel = n_queries * (2 * 8 * n_features + 4 * (n_features + 2))
-    tile = HEIGHT * WIDTH * 4 + WIDTH * (4 * (n_features + 2) + 16 * (2 * k + 32))
+    height, width = tile_shape(n_features)
+    tile = height * width * 4 + width * (4 * (n_features + 2) + 16 * (2 * k + 32))
     return slab + panel + tile + 3 * 16 * k * n_queries
 
 
@@ -230,18 +222,17 @@ def _candidates(
         return
     base = which.base(slab.base, np.arange(len(slab.base)), slab.space)
     queries = which.queries(slab.queries, np.arange(len(slab.queries)), slab.space)
-    tile = np.empty(HEIGHT * WIDTH, which.dtype)
+    tile = Tile.of(slab.base.shape[1], which.dtype)
     for part in parts:
-        for at in range(0, len(part.queries), WIDTH):
-            own = part.queries[at : at + WIDTH]
-            floor = slab.floor(limit[own], own, which.dtype)
-            for first, shape in _tiles(part, len(own)):
-                values = base.values[first : first + shape[0]]
-                which.multiply(
-                    values, queries.values[own], tile[: shape[0] * shape[1]].reshape(shape)
-                )
+        for at in range(0, len(part.queries), tile.width):
+            own = part.queries[at : at + tile.width]
+            values, floor = queries.values[own], slab.floor(limit[own], own, which.dtype)
+            for first in range(part.first, part.last, tile.height):
+                last = min(first + tile.height, part.last)
+                shape = tile.fill(which, base.values[first:last], values)
                 counts = np.empty(len(own), np.int64)
-                count_above(tile, shape, floor, counts)
+                count_above(tile.numbers, shape, floor, counts)
                 rows = np.empty(counts.sum(), np.int32)
-                rows_above(tile, shape, first, floor, np.cumsum(counts) - counts, rows)
+                places = np.cumsum(counts) - counts
+                rows_above(tile.numbers, shape, first, floor, places, rows)
                 yield np.repeat(own, counts), rows

@@ -22,13 +22,12 @@ from h5dask.ops.folding import Folded, blocked, fold
 from h5dask.ops.found import Ids, Known, Panel
 from h5dask.ops.measurable import refuse_unmeasurable
 from h5dask.ops.metrics import Metric
+from h5dask.ops.tiles import tile_shape
 
 PANEL = 64 * 2**20
 """Bytes that a panel of queries, and what is found for them, may take in a task."""
 _TASKS = 32
 """Tasks that there are before a panel takes all the queries it can."""
-_STEP = 512
-"""Queries of a panel are a multiple of these, where there are more."""
 _NAMED = 5
 """Labels that a message names."""
 
@@ -72,9 +71,10 @@ class Sides:
         """
         n_queries, n_features = self.queries.shape
         most = max(1, PANEL // (20 * n_features + 48 * k))
-        wanted = min(-(-_TASKS // self.base.numblocks[0]), -(-n_queries // _STEP))
+        _, width = tile_shape(n_features)
+        wanted = min(-(-_TASKS // self.base.numblocks[0]), -(-n_queries // width))
         rows: int = -(-n_queries // max(-(-n_queries // most), wanted))
-        return min(most, -(-rows // _STEP) * _STEP) if rows > _STEP else rows
+        return min(most, -(-rows // width) * width) if rows > width else rows
 
     def panels(self, k: int) -> Iterator[tuple[int, int, Folded]]:
         """Yield the first query of each panel, the one behind its last, and the panel.
@@ -178,8 +178,8 @@ def _only(parts: list[Any]) -> Any:
     return one
 
 
-def refuse_few(sides: Sides, k: int) -> None:
-    """Refuse labels that a query has, but fewer than k base vectors.
+def refuse_few(sides: Sides, k: int, *, beside: int) -> None:
+    """Refuse labels that a query has, but fewer than k base vectors, and so many beside them.
 
     Labels of the base are read once, at once.
     """
@@ -188,12 +188,16 @@ def refuse_few(sides: Sides, k: int) -> None:
     names = np.unique(sides.query_labels)
     count = partial(_count, names=names)
     folded = fold(sides.base_labels, (0, 1), count, sum, name="labels")
-    there = folded.array("count", _same, ((len(names),),), np.dtype(np.int64), new=1).compute()
+    counted = folded.array("count", _same, ((len(names),),), np.dtype(np.int64), new=1)
+    there = counted.compute() - beside
     few = np.flatnonzero(there < k)
     if len(few):
+        least = int(there.min())
+        way_out = f"lower k to {least}, or leave" if least > 0 else "leave"
+        what = "other vectors" if beside else "vectors"
         lines = [
-            f"base_labels: found {there[i]} vectors with the label {names[i]}; expected at least "
-            f"{k} for k = {k}; lower k to {there.min()}, or leave out the queries with that label"
+            f"base_labels: found {max(there[i], 0)} {what} with the label {names[i]}; expected at "
+            f"least k = {k}; {way_out} out the queries with such labels"
             for i in few[:_NAMED]
         ]
         more = [f"and so of {len(few) - _NAMED} more labels"] if len(few) > _NAMED else []

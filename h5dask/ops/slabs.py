@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from h5dask.kernels.compile import as_bytes
 from h5dask.ops.found import Ids, Panel
 from h5dask.ops.metrics import Metric, Numbers, Vectors
 from h5dask.ops.products import Space, space_of
@@ -36,6 +37,11 @@ class Part(NamedTuple):
     """... and the one behind the last."""
     queries: NDArray[np.int64]
     """Which of the panel."""
+
+
+def _short(vectors: Numbers) -> float:
+    """Return a length that vectors may have although their squares are too small to be held."""
+    return float(np.sqrt(vectors.shape[1])) * 2.0**-537
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +72,7 @@ class Slab:
             constants = np.einsum("ij,ij->i", off, off) / 2
             sizes = 2 * constants
         else:
-            own = np.sqrt(np.einsum("ij,ij->i", queries, queries))
+            own = np.sqrt(np.einsum("ij,ij->i", queries, queries)) + _short(queries)
             constants = -(queries @ space.centre)
             if metric.is_unit:
                 constants, own = constants / own, np.ones(len(own))
@@ -91,7 +97,8 @@ class Slab:
 
     def keys(self, rows: NDArray[Any], owners: NDArray[Any]) -> Numbers:
         """Return the keys of pairs."""
-        return self.space.metric.keys(self.base, rows, self.queries, owners)
+        each = rows.astype(np.int64, copy=False), owners.astype(np.int64, copy=False)
+        return self.space.metric.keys(self.base, each[0], self.queries, each[1])
 
     def floor(
         self, bounds: Numbers, which: NDArray[np.int64], dtype: np.dtype[Any]
@@ -110,7 +117,8 @@ class Slab:
         share = 0.5 if self.space.metric.is_moved else 1.0
         found = self.constants[which] - share * bounds - self._rounding(which, np.abs(bounds))
         found *= self.space.factor
-        rounded: NDArray[Any] = found.astype(dtype)
+        with np.errstate(over="ignore"):
+            rounded: NDArray[Any] = found.astype(dtype)
         rounded = np.where(rounded > found, np.nextafter(rounded, dtype.type(-np.inf)), rounded)
         most = np.finfo(dtype).max  # infinity has a meaning of its own
         floor: NDArray[Any] = np.nan_to_num(rounded, nan=-np.inf, posinf=most, neginf=-np.inf)
@@ -212,6 +220,10 @@ def _parts(
 
 
 def _floating(vectors: NDArray[Any]) -> Vectors:
-    """Return vectors as float32 where that holds all of their values, else as float64."""
+    """Return vectors as float32 where that holds all of their values, else as float64.
+
+    They are lent as writeable, for which alone kernels are compiled.
+    """
     small = vectors.dtype.itemsize <= 2 or vectors.dtype == np.float32
-    return np.ascontiguousarray(vectors, np.float32 if small else np.float64)
+    found = np.ascontiguousarray(vectors, np.float32 if small else np.float64)
+    return as_bytes(found).view(found.dtype).reshape(found.shape)
