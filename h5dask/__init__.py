@@ -30,9 +30,9 @@ _HOMES = {
     "neighbors_within": "ops.neighbors",
     "fit": "ops.normalization",
     "normalize": "ops.normalization",
-    "recall": "recalling",
-    "repair": "verifying",
-    "verify": "verifying",
+    "recall": "truth.recalling",
+    "repair": "truth.verifying",
+    "verify": "truth.verifying",
     "scan": "ops.scanning",
     "drop_bad_rows": "ops.dropping",
     "logit_statistics": "ops.logits",
@@ -93,13 +93,13 @@ if TYPE_CHECKING:
     from h5dask.reader import open_dataset as open_dataset
     from h5dask.reader import open_datatree as open_datatree
     from h5dask.reader import validate as validate
-    from h5dask.recalling import recall as recall
     from h5dask.report import write_report as write_report
     from h5dask.truth import ground_truth as ground_truth
+    from h5dask.truth.recalling import recall as recall
+    from h5dask.truth.verifying import repair as repair
+    from h5dask.truth.verifying import verify as verify
     from h5dask.vectors import open_vectors as open_vectors
     from h5dask.vectors import write_vectors as write_vectors
-    from h5dask.verifying import repair as repair
-    from h5dask.verifying import verify as verify
     from h5dask.workers import connect as connect
     from h5dask.writer import write_dataset as write_dataset
 

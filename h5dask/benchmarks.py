@@ -80,9 +80,9 @@ def ground_truth(  # noqa: PLR0913, PLR0917 - each is one choice of the benchmar
     from h5dask.pipeline import open_labels
     from h5dask.results import refuse_existing
     from h5dask.truth import ground_truth
-    from h5dask.truthfiles import open_base, write_made
+    from h5dask.truth.files import open_base, write_made
+    from h5dask.truth.vectorset import vector_set
     from h5dask.vectors import open_vectors
-    from h5dask.vectorset import vector_set
 
     chosen = _labels(select)
     found = open_base(base, variable=variable, select=chosen)
@@ -146,7 +146,7 @@ def verify(
     """
     from h5dask.losses import compute
     from h5dask.results import refuse_existing
-    from h5dask.verifying import is_right, metric_in, verify
+    from h5dask.truth.verifying import is_right, metric_in, verify
 
     ds = opened([file])
     metric_in(ds)  # it refuses what is no such benchmark
@@ -174,7 +174,7 @@ def verify(
 def _give(found: xr.Dataset, out: Out) -> None:
     """Write and print what was found."""
     from h5dask.tables import table_of
-    from h5dask.verifying import is_right
+    from h5dask.truth.verifying import is_right
     from h5dask.wrong_neighbors import as_json, differences, sentence, shown
 
     out.write(found)
@@ -203,9 +203,9 @@ def recall(
     By distance, all is right that is no farther than the last true one. Each is a benchmark, a
     result in .nc or .zarr, or big-ann's .bin or .ivecs. RESULT holds the shares of every query.
     """
-    from h5dask.recalling import open_sides, recall
     from h5dask.summaries import frame, summaries
     from h5dask.tables import as_json, table_of
+    from h5dask.truth.recalling import open_sides, recall
 
     sides = open_sides(found, truth, metric)
     made = recall(*sides, k=k)
@@ -267,7 +267,7 @@ def _comparing(found: xr.Dataset, *, stored: Forms, truth: xr.Dataset) -> Cost:
 
 def _write_repaired(ds: xr.Dataset, target: str, *, clip_k: bool, overwrite: bool) -> None:
     from h5dask.losses import compute
-    from h5dask.verifying import repair
+    from h5dask.truth.verifying import repair
     from h5dask.writer import write_dataset
 
     write_dataset(repair(ds, clip_k=clip_k, compute=compute), target, overwrite=overwrite)

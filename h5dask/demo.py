@@ -28,7 +28,7 @@ from h5dask.reader import identify, open_dataset, validate
 from h5dask.summaries import summaries
 from h5dask.testing import assert_same_form, example_file
 from h5dask.truth import ground_truth
-from h5dask.verifying import is_right, verify
+from h5dask.truth.verifying import is_right, verify
 from h5dask.writer import write_dataset
 from h5dask.wrong_neighbors import sentence
 

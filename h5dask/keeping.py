@@ -16,10 +16,10 @@ import xarray as xr
 
 from h5dask.errors import Refused
 from h5dask.losses import compute
-from h5dask.rawfile import lazily
 from h5dask.staging import Steps, synced
 from h5dask.storage.region import Region
 from h5dask.storage.remote import expand
+from h5dask.vectors.raw import lazily
 
 
 def keep(ds: xr.Dataset, name: str, part: Callable[[str], str], steps: Steps) -> xr.Dataset:

@@ -266,11 +266,11 @@ def open_labels(labels: str, urlpath: str, select: Mapping[str, Any] | None = No
     >>> open_labels("scenario", example_file("activations"), {"layer": 13})[:2]
     array(['base', 'base'], dtype=object)
     """
-    from h5dask import truthfiles
     from h5dask.results import open_any
+    from h5dask.truth import files
 
     if labels.endswith(".npy"):
-        return truthfiles.open_labels(labels)
+        return files.open_labels(labels)
     ds = open_any(urlpath)
     if labels not in ds.variables:
         there = ", ".join(str(name) for name, one in ds.variables.items() if one.ndim == 1)
@@ -294,7 +294,7 @@ def refuse_wrong(found: xr.Dataset, subject: str) -> None:
         ...
     h5dask.errors.CorruptInput: bench.h5: 1 of 5 queries wrong: 1 neighbor out of range; ...
     """
-    from h5dask.verifying import is_right
+    from h5dask.truth.verifying import is_right
     from h5dask.wrong_neighbors import sentence
 
     if not is_right(found):

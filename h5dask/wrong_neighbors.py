@@ -11,7 +11,7 @@ import xarray as xr
 
 from h5dask.ops.judging import FAULTS, KINDS
 from h5dask.tables import MOST_ROWS
-from h5dask.verifying import is_right
+from h5dask.truth.verifying import is_right
 
 _WORDS = {
     "misplaced": "misplaced",
@@ -38,7 +38,7 @@ def sentence(found: xr.Dataset) -> str:
     Examples
     --------
     >>> from h5dask.testing import example
-    >>> from h5dask.verifying import verify
+    >>> from h5dask.truth.verifying import verify
     >>> ds = example("ann").load()
     >>> sentence(verify(ds))
     'All 5 queries right; distances are euclidean'
@@ -86,7 +86,7 @@ def differences(found: xr.Dataset) -> pd.DataFrame:
     Examples
     --------
     >>> from h5dask.testing import example
-    >>> from h5dask.verifying import verify
+    >>> from h5dask.truth.verifying import verify
     >>> ds = example("ann").load()
     >>> ds.neighbors[3, 0] = -1
     >>> differences(verify(ds))[["query", "place", "id", "right id", "wrong"]]

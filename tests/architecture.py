@@ -38,8 +38,7 @@ FLOORS = {
     5: (
         *("losses", "reader", "assembly", "checking", "joining", "commonform", "segments", "truth"),
         *("writer", "staging", "preparing", "planning", "drafting", "forming", "renewing"),
-        *("delivery", "placing", "encoding", "results", "verifying", "recalling", "rawfile"),
-        *("vectors", "vectorfiles", "vectorset", "truthfiles", "bigann", "conventions", "keeping"),
+        *("delivery", "placing", "encoding", "results", "vectors", "keeping"),
     ),
     4: ("storage",),
     3: ("layouts",),

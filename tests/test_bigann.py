@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from h5dask import open_dataset
-from h5dask.bigann import read_truth, write_truth
 from h5dask.errors import Conflict, CorruptInput, LayoutError, Refused
 from h5dask.indexes import RaggedIndex
+from h5dask.vectors.bigann import read_truth, write_truth
 
 KINDS = [("euclidean", None), ("ip", False), ("ip", True)]
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import h5dask
-from h5dask.bigann import write_truth
 from h5dask.errors import Refused
-from h5dask.recalling import TOLERANCE, open_sides, recall
+from h5dask.truth.recalling import TOLERANCE, open_sides, recall
+from h5dask.vectors.bigann import write_truth
 
 DIMS = ("query", "neighbor")
 

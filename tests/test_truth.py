@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import h5dask
 from h5dask.errors import Conflict, CorruptInput, LayoutError, Refused
-from h5dask.truthfiles import open_base, open_labels, write_made
+from h5dask.truth.files import open_base, open_labels, write_made
 from tests.ops import oracles
 
 REAL = Path(__file__).parent / "real" / "ann"

@@ -19,7 +19,7 @@ import h5dask
 from h5dask.errors import LayoutError, Refused
 from h5dask.ops.judging import FAULTS, KINDS, repeated
 from h5dask.testing import example
-from h5dask.verifying import is_right, repair, verify
+from h5dask.truth.verifying import is_right, repair, verify
 
 F = np.float32
 Change = Callable[[h5py.File], None]

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from h5dask.testing import example
-from h5dask.verifying import verify
+from h5dask.truth.verifying import verify
 from h5dask.wrong_neighbors import as_json, differences, sentence, shown
 
 

@@ -17,12 +17,12 @@ from dask.base import tokenize
 
 from h5dask import blocks
 from h5dask.errors import LayoutError, Refused
-from h5dask.rawfile import Chunks, Placed, block_lengths, block_size, write_raw
 from h5dask.results import write_result
 from h5dask.storage.region import Region, counted
 from h5dask.storage.remote import UrlPath, absolute, expand
 from h5dask.storage.vectors import DTYPES, FORMATS
-from h5dask.vectorfiles import DIMS, NAME, of_layout, of_parquet, of_rows, of_zarr
+from h5dask.vectors.files import DIMS, NAME, of_layout, of_parquet, of_rows, of_zarr
+from h5dask.vectors.raw import Chunks, Placed, block_lengths, block_size, write_raw
 
 
 def open_vectors(

@@ -12,12 +12,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from h5dask.bigann import ENDINGS, read_truth
 from h5dask.errors import Refused
 from h5dask.ops.choosing import kept_coords
 from h5dask.ops.judging import repeated
 from h5dask.results import open_any
 from h5dask.vectors import ending_of
+from h5dask.vectors.bigann import ENDINGS, read_truth
 
 TOLERANCE = 2.0**-20
 """The share by which a distance may be larger than another one, and no farther: 16 roundings."""

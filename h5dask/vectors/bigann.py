@@ -17,15 +17,15 @@ import xarray as xr
 from dask.base import tokenize
 from numpy.typing import NDArray
 
-from h5dask.conventions import METRICS, ours, stored_ids, theirs
 from h5dask.errors import LayoutError, Refused
 from h5dask.indexes import RaggedIndex
-from h5dask.rawfile import Chunks, Placed, block_lengths, lazily, write_raw
 from h5dask.storage import bigann
 from h5dask.storage.region import Region
 from h5dask.storage.remote import Source, UrlPath, absolute, expand
 from h5dask.storage.vectors import IVECS
 from h5dask.vectors import counted_blocks, ending_of
+from h5dask.vectors.conventions import METRICS, ours, stored_ids, theirs
+from h5dask.vectors.raw import Chunks, Placed, block_lengths, lazily, write_raw
 
 ENDINGS = (".bin", ".ivecs")
 """Files of ground truth: ids and distances, or ids alone."""

@@ -15,11 +15,11 @@ from h5dask import layouts
 from h5dask.checking import refuse_boundless
 from h5dask.errors import CorruptInput, H5daskError, LayoutError, NotFound, Refused
 from h5dask.pattern import parse
-from h5dask.rawfile import Chunks, block_lengths, block_size, lazily
 from h5dask.reader import identify, open_dataset
 from h5dask.storage.parquet import parquet_column
 from h5dask.storage.remote import Source, expand
 from h5dask.storage.vectors import FORMATS, refuse_dtype
+from h5dask.vectors.raw import Chunks, block_lengths, block_size, lazily
 
 DIMS = ("vector", "feature")
 """Dims of opened vectors."""

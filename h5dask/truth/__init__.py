@@ -16,7 +16,7 @@ from dask.base import compute as dask_compute
 from h5dask.ops.metrics import metric_of
 from h5dask.ops.neighbors import knn
 from h5dask.ops.sides import Labels
-from h5dask.vectorset import stored, vector_set
+from h5dask.truth.vectorset import stored, vector_set
 
 Compute = Callable[..., tuple[Any, ...]]
 
