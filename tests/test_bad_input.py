@@ -402,7 +402,7 @@ def open_path(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that another user may look into; pytest's own are private."""
     if IS_ROOT:  # who tries as somebody else
         base = tmp_path_factory.getbasetemp()
-        for place in (tmp_path, base, base.parent):
+        for place in (tmp_path, base, *base.parents[:2]):
             place.chmod(0o755)
     return tmp_path
 
