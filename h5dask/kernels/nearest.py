@@ -197,6 +197,26 @@ def settle(k: Any, slack: Any, held: Any) -> None:
 
 
 @kernel
+def listed(counts: Any, rows: Any, owners: Any, found: Any) -> None:
+    """List candidates, query after query.
+
+    Parameters
+    ----------
+    counts : (query,) int64
+        Candidates of each query.
+    rows : (query, capacity) int32
+        They themselves.
+    owners, found : (candidate,) int64
+        Written: the query of each, and the candidate.
+    """
+    at = 0
+    for query in range(len(counts)):
+        for i in range(counts[query]):
+            owners[at], found[at] = query, rows[query, i]
+            at += 1
+
+
+@kernel
 def count_above(tile: Any, shape: Any, least: Any, counts: Any) -> None:
     """Count the rows of a tile whose number is no less than a query's bound.
 
@@ -246,5 +266,6 @@ def call_each() -> None:
         held = candidates(each, np.zeros((SEGMENT, 2), of), each.copy(), 1)
         collect(tile, shape, 0, 1, slack, held)
         settle(1, slack, held)
+        listed(held.counts, held.rows, *np.empty((2, SEGMENT * 2), np.int64))
         count_above(tile, shape, held.least, held.counts)
         rows_above(tile, shape, 0, held.least, held.counts, held.rows.reshape(-1))

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5dask.kernels.nearest import SEGMENT, candidates, collect, count_above, rows_above, settle
+from h5dask.kernels.nearest import (
+    SEGMENT,
+    candidates,
+    collect,
+    count_above,
+    listed,
+    rows_above,
+    settle,
+)
 from h5dask.ops.found import Found, Known, Least, Panel, all_of
 from h5dask.ops.metrics import Metric, Numbers
 from h5dask.ops.products import FLOAT32, FLOAT64, Filter, Packed
@@ -124,9 +132,9 @@ def _strip(
         shape = tile.fill(which, base.values[first:last], values)
         collect(tile.numbers, shape, first, k, base.slack, held)
     settle(k, base.slack, held)
-    counts = held.counts[:n]
-    rows = held.rows[:n][np.arange(held.rows.shape[1]) < counts[:, np.newaxis]]
-    _measure(slab, np.repeat(part.queries, counts), rows, bounds, least)
+    owners, rows = np.empty((2, held.counts[:n].sum()), np.int64)
+    listed(held.counts[:n], held.rows, owners, rows)
+    _measure(slab, part.queries[owners], rows, bounds, least)
     crowded: NDArray[np.int64] = part.queries[floor[:n] == np.inf]
     return crowded
 
