@@ -81,6 +81,18 @@ def pack(
         squares[_U(i)] = total
 
 
+@any_order
+def squares_from(vectors: Any, centre: Any, squares: Any) -> None:
+    """Sum the squares of vectors less a centre in float64, in any order: (vector,)."""
+    n_features = _U(vectors.shape[1])
+    for i in range(_U(len(vectors))):
+        total = 0.0
+        for j in range(n_features):
+            off = np.float64(vectors[_U(i), _U(j)]) - centre[_U(j)]
+            total += off * off
+        squares[_U(i)] = total
+
+
 @kernel
 def finish(squares: Any, columns: Any, half: Any, extra: Any, packed: Any, slack: Any) -> None:
     """Fill the last two columns of packed rows, and their slack.
@@ -124,6 +136,7 @@ def call_each() -> None:
     """Call every kernel once on next to nothing."""
     for read in (np.float32, np.float64):
         largest(np.ones((1, 1), read))
+        squares_from(np.ones((1, 1), read), np.ones(1), np.ones(1))
         for written in (np.float32, np.float64):
             vectors, packed = np.ones((1, 1), read), np.empty((1, 3), written)
             squares, slack = np.empty(1), np.empty((1, 2), written)

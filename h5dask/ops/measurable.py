@@ -1,4 +1,4 @@
-"""Vectors of which there is no distance: refused where they are read, by their rows."""
+"""Vectors as kernels take them; those of which there is no distance are refused, by their rows."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5dask.errors import Refused
-from h5dask.kernels.packing import largest
+from h5dask.kernels.compile import as_bytes
+from h5dask.kernels.packing import largest, squares_from
 from h5dask.kernels.screening import screen
-from h5dask.ops.metrics import Metric
+from h5dask.ops.metrics import Metric, Vectors
 
 _LARGE = 2.0**500
 """Above it squares of float64 values, or their sums, may be no numbers."""
@@ -18,6 +19,16 @@ _SHORT = 2.0**-900
 """Below it a sum of squares may have lost the smallest of them."""
 _NAMED = 5
 """Rows that a message names."""
+
+
+def floating(vectors: NDArray[Any]) -> Vectors:
+    """Return vectors as float32 where that holds all of their values, else as float64.
+
+    They are lent as writeable, for which alone kernels are compiled.
+    """
+    small = vectors.dtype.itemsize <= 2 or vectors.dtype == np.float32
+    found: Vectors = np.ascontiguousarray(vectors, np.float32 if small else np.float64)
+    return as_bytes(found).view(found.dtype).reshape(found.shape) if found.size else found
 
 
 def refuse_unmeasurable(vectors: NDArray[Any], start: int, *, side: str, metric: Metric) -> None:
@@ -42,18 +53,19 @@ def refuse_unmeasurable(vectors: NDArray[Any], start: int, *, side: str, metric:
     h5dask.errors.Refused: base: found zero vectors in rows 40, 41; expected ...
     """
     found = []
-    if vectors.dtype.kind == "f":
-        marks, _ = screen(vectors, vectors.shape[1], zeros=False)
+    wide = floating(vectors)
+    most = largest(wide)
+    if not most < np.inf:
+        marks, _ = screen(wide, wide.shape[1], zeros=False)
         found.append(("NaN or infinite values", marks != 0, "finite numbers"))
-    if vectors.dtype.kind == "f" and vectors.dtype.itemsize >= 8:
-        wide = np.asarray(vectors, np.float64)
-        if not largest(wide) <= _LARGE:
-            with np.errstate(invalid="ignore"):
-                far = ((np.abs(wide) > _LARGE) & np.isfinite(vectors)).any(axis=1)
-            found.append(("values above 2^500", far, "numbers whose squares can be added"))
+    if wide.dtype == np.float64 and not most <= _LARGE:
+        with np.errstate(invalid="ignore"):
+            far = ((np.abs(wide) > _LARGE) & np.isfinite(wide)).any(axis=1)
+        found.append(("values above 2^500", far, "numbers whose squares can be added"))
     if metric.is_unit:
-        wide = vectors.astype(np.float64)
-        short = np.einsum("ij,ij->i", wide, wide) < _SHORT
+        squares = np.empty(len(wide))
+        squares_from(wide, np.zeros(wide.shape[1]), squares)
+        short = squares < _SHORT
         found.append(("zero vectors", short, f"vectors with a direction, for {metric.name!r}"))
     lines = []
     for what, bad, expected in found:

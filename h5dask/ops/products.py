@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from h5dask.kernels.packing import finish, largest, pack
 from h5dask.ops.metrics import Metric, Numbers, Vectors
 
-_SAMPLE = 2048
+_SAMPLE = 256
 """Vectors whose mean becomes the centre."""
 _BESIDE = 2
 """Columns of a packed vector beside its features."""

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from h5dask.kernels.compile import as_bytes
+from h5dask.kernels.packing import squares_from
 from h5dask.ops.found import Ids, Panel
+from h5dask.ops.measurable import floating
 from h5dask.ops.metrics import Metric, Numbers, Vectors
 from h5dask.ops.products import Space, space_of
 
@@ -68,9 +69,9 @@ class Slab:
         """Return a slab; its space is made for it."""
         space = space_of(base, queries, metric, is_whole=is_whole)
         if metric.is_moved:
-            off = queries - space.centre
-            constants = np.einsum("ij,ij->i", off, off) / 2
-            sizes = 2 * constants
+            sizes = np.empty(len(queries))
+            squares_from(queries, space.centre, sizes)
+            constants = sizes / 2
         else:
             own = np.sqrt(np.einsum("ij,ij->i", queries, queries)) + _short(queries)
             constants = -(queries @ space.centre)
@@ -180,7 +181,7 @@ def slabs(
         if first == last:
             continue
         rows = slice(first, last) if order is None else order[first:last]
-        base = _floating(block[rows])
+        base = floating(block[rows])
         ids = start + (np.arange(first, last) if order is None else order[first:last])
         everyone = [Part(0, last - first, np.arange(len(panel.vectors)))]
         parts = everyone if groups is None else list(_parts(groups, first, last))
@@ -217,13 +218,3 @@ def _parts(
         at += len(rows)
         if begin < end:
             yield Part(begin - first, end - first, queries)
-
-
-def _floating(vectors: NDArray[Any]) -> Vectors:
-    """Return vectors as float32 where that holds all of their values, else as float64.
-
-    They are lent as writeable, for which alone kernels are compiled.
-    """
-    small = vectors.dtype.itemsize <= 2 or vectors.dtype == np.float32
-    found = np.ascontiguousarray(vectors, np.float32 if small else np.float64)
-    return as_bytes(found).view(found.dtype).reshape(found.shape)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ def measures(asked: Options) -> Iterator[Measure]:
     """Yield the figures, a data set after the other."""
     rng = np.random.default_rng(5)
     for width in WIDTHS:
-        if asked.wants(f"Gaussian D={width}"):
+        if asked.wants(f"Gaussian D={width},"):
             yield from _against(f"Gaussian D={width}", *_gaussian(rng, width), asked)
     for name, make in (
         ("offset 100 D=128", _offset),
@@ -184,14 +185,24 @@ def _defined(base: Floats, query: Floats, k: int) -> NDArray[np.int64]:
 
 
 def _knn(base: NDArray[Any], query: NDArray[Any], k: int, **given: Any) -> xr.Dataset:
-    sides = (xr.DataArray(x, dims=(d, "feature")) for x, d in ((base, "vector"), (query, "query")))
     with dask.config.set(scheduler="threads", num_workers=N_THREADS):
-        return h5dask.knn(*sides, k=k, **given)
+        (found,) = h5dask.compute(h5dask.knn(_lazy(base), _lazy(query), k=k, **given))
+    return found
+
+
+def _lazy(vectors: NDArray[Any]) -> xr.DataArray:
+    """Return vectors in blocks of 16 MiB."""
+    rows = max(1, 2**24 // (vectors.shape[1] * vectors.itemsize))
+    array = da.from_array(vectors, (rows, -1), name=False)
+    return xr.DataArray(array, dims=("vector", "feature"))
 
 
 def _ours(base: NDArray[Any], query: NDArray[Any], k: int, **given: Any) -> Way:
+    sides = _lazy(base), _lazy(query)
+
     def way() -> None:
-        _knn(base, query, k, **given)
+        with dask.config.set(scheduler="threads", num_workers=N_THREADS):
+            h5dask.compute(h5dask.knn(*sides, k=k, **given))
 
     return way
 
