@@ -98,11 +98,13 @@ def _screened(
     base = which.base(slab.base, np.arange(len(slab.base)), slab.space)
     queries = which.queries(slab.queries, np.arange(len(slab.queries)), slab.space)
     tile = Tile.of(slab.base.shape[1], which.dtype)
+    everyone = np.arange(len(slab.queries))
+    limits = slab.floor(bounds, everyone, which.dtype), slab.blur(everyone, which.dtype)
     left = []
     for part in parts:
         for at in range(0, len(part.queries), tile.width):
             some = part._replace(queries=part.queries[at : at + tile.width])
-            crowded = _strip(slab, some, which, base, queries, tile, bounds, least)
+            crowded = _strip(slab, some, which, base, queries, tile, limits, bounds, least)
             if len(crowded):
                 left.append(part._replace(queries=crowded))
     return left
@@ -115,6 +117,7 @@ def _strip(
     base: Packed,
     queries: Packed,
     tile: Tile,
+    limits: tuple[NDArray[Any], NDArray[Any]],
     bounds: Numbers,
     least: Least,
 ) -> NDArray[np.int64]:
@@ -123,9 +126,9 @@ def _strip(
     width = -(-n // SEGMENT) * SEGMENT
     values, own = (_widened(one[part.queries], width) for one in (queries.values, queries.slack))
     floor = np.full(width, np.inf, which.dtype)
-    floor[:n] = slab.floor(bounds[part.queries], part.queries, which.dtype)
+    floor[:n] = limits[0][part.queries]
     blur = np.zeros(width, which.dtype)
-    blur[:n] = slab.blur(part.queries, which.dtype)
+    blur[:n] = limits[1][part.queries]
     held = candidates(floor, own, blur, k)
     for first in range(part.first, part.last, tile.height):
         last = min(first + tile.height, part.last)

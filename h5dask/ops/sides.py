@@ -73,6 +73,8 @@ class Sides:
         most = max(1, PANEL // (20 * n_features + 48 * k))
         _, width = tile_shape(n_features)
         wanted = min(-(-_TASKS // self.base.numblocks[0]), -(-n_queries // width))
+        if self.query_labels is not None:
+            wanted = 1  # most of the work is to bring the base in order, once a panel
         rows: int = -(-n_queries // max(-(-n_queries // most), wanted))
         return min(most, -(-rows // width) * width) if rows > width else rows
 
