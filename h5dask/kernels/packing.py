@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from h5dask.kernels.compile import any_order, as_bytes, kernel
 
 _U = np.uint64
-_SHORT = 2.0**-537
+SHORT = 2.0**-537
 """The size of values whose squares are too small to be held."""
 
 
@@ -117,7 +117,7 @@ def finish(squares: Any, columns: Any, half: Any, extra: Any, packed: Any, slack
     """
     of, last = packed.dtype.type, _U(packed.shape[1] - 1)
     one = _U(1)
-    short = np.sqrt(float(packed.shape[1])) * _SHORT if extra > 0.0 else 0.0
+    short = np.sqrt(float(packed.shape[1])) * SHORT if extra > 0.0 else 0.0
     for i in range(_U(len(squares))):
         row = _U(i)
         square = squares[row] * half

@@ -25,7 +25,6 @@ _SLACK = 2.25
 """Times a product's share of error: it may be off both ways, and is rounded."""
 _EXACT = 2.0**23
 """Up to here float32 holds all halves of whole numbers; no part of a sum is above all sizes."""
-
 _WHOLE = 2.0**53
 """Up to here float64 holds all whole numbers."""
 _FAR = 2.0**900

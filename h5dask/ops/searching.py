@@ -98,8 +98,7 @@ def _screened(
     base = which.base(slab.base, np.arange(len(slab.base)), slab.space)
     queries = which.queries(slab.queries, np.arange(len(slab.queries)), slab.space)
     tile = Tile.of(slab.base.shape[1], which.dtype)
-    everyone = np.arange(len(slab.queries))
-    limits = slab.floor(bounds, everyone, which.dtype), slab.blur(everyone, which.dtype)
+    limits = slab.floor(bounds, which.dtype), slab.blur(which.dtype)
     left = []
     for part in parts:
         for at in range(0, len(part.queries), tile.width):
@@ -233,11 +232,11 @@ def _candidates(
         return
     base = which.base(slab.base, np.arange(len(slab.base)), slab.space)
     queries = which.queries(slab.queries, np.arange(len(slab.queries)), slab.space)
-    tile = Tile.of(slab.base.shape[1], which.dtype)
+    tile, floors = Tile.of(slab.base.shape[1], which.dtype), slab.floor(limit, which.dtype)
     for part in parts:
         for at in range(0, len(part.queries), tile.width):
             own = part.queries[at : at + tile.width]
-            values, floor = queries.values[own], slab.floor(limit[own], own, which.dtype)
+            values, floor = queries.values[own], floors[own]
             for first in range(part.first, part.last, tile.height):
                 last = min(first + tile.height, part.last)
                 shape = tile.fill(which, base.values[first:last], values)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from h5dask.kernels.packing import squares_from
+from h5dask.kernels.packing import SHORT, squares_from
 from h5dask.ops.found import Ids, Panel
 from h5dask.ops.measurable import floating
 from h5dask.ops.metrics import Metric, Numbers, Vectors
@@ -42,7 +42,7 @@ class Part(NamedTuple):
 
 def _short(vectors: Numbers) -> float:
     """Return a length that vectors may have although their squares are too small to be held."""
-    return float(np.sqrt(vectors.shape[1])) * 2.0**-537
+    return float(np.sqrt(vectors.shape[1])) * SHORT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,22 +101,18 @@ class Slab:
         each = rows.astype(np.int64, copy=False), owners.astype(np.int64, copy=False)
         return self.space.metric.keys(self.base, each[0], self.queries, each[1])
 
-    def floor(
-        self, bounds: Numbers, which: NDArray[np.int64], dtype: np.dtype[Any]
-    ) -> NDArray[Any]:
-        """Return a number that every vector reaches whose key isn't above a bound.
+    def floor(self, bounds: Numbers, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return a number that every vector reaches whose key isn't above a query's bound.
 
         Parameters
         ----------
         bounds : (query,) float64
             Keys.
-        which : (query,) int64
-            Queries whose bounds they are.
         dtype : dtype
             Of the filter's numbers.
         """
         share = 0.5 if self.space.metric.is_moved else 1.0
-        found = self.constants[which] - share * bounds - self._rounding(which, np.abs(bounds))
+        found = self.constants - share * bounds - self._rounding(np.abs(bounds))
         found *= self.space.factor
         with np.errstate(over="ignore"):
             rounded: NDArray[Any] = found.astype(dtype)
@@ -125,21 +121,21 @@ class Slab:
         floor: NDArray[Any] = np.nan_to_num(rounded, nan=-np.inf, posinf=most, neginf=-np.inf)
         return floor
 
-    def blur(self, which: NDArray[np.int64], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """Return how far the order of true numbers may differ from that of rounded keys.
+    def blur(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return, by query, how far true numbers may be out of the order of rounded keys.
 
         A key is at most as large as twice the terms of its query and of its base vector; those of
         base vectors are a part of the filter's slack.
         """
-        found = 2.0 * self.space.factor * self._rounding(which, 2.0 * self.sizes[which])
+        found = 2.0 * self.space.factor * self._rounding(2.0 * self.sizes)
         rounded: NDArray[Any] = found.astype(dtype)
         above: NDArray[Any] = np.nextafter(rounded, dtype.type(np.inf))
         return np.where(rounded < found, above, rounded)
 
-    def _rounding(self, which: NDArray[np.int64], keys: Numbers) -> Numbers:
-        """Return what float64 may have lost of the keys of some queries that are so large."""
+    def _rounding(self, keys: Numbers) -> Numbers:
+        """Return what float64 may have lost of a key of each query that is so large."""
         n_features = self.base.shape[1]
-        lost = (n_features + 8) * _ROUND * (self.sizes[which] + keys) + n_features * _TINY
+        lost = (n_features + 8) * _ROUND * (self.sizes + keys) + n_features * _TINY
         return np.zeros_like(lost) if self.space.is_exact else lost
 
 

@@ -41,6 +41,8 @@ REAL = Path(os.environ.get("H5DASK_SAMPLES") or Path(__file__).parents[1] / "rea
 """Folder of real files: of more rows where the environment names them."""
 N_BASE, N_QUERIES = 400_000, 2_000
 WIDTHS = (25, 96, 128, 384, 960)
+WORKER = 1_000_000_000
+"""Bytes that a worker may take, of two that search a base from disk which is larger."""
 _SKLEARN_MOST = N_BASE * 128
 """Values of a base up to which scikit-learn, which takes long, is measured too."""
 _ASKED = 5
@@ -327,7 +329,7 @@ def _labelled(rng: np.random.Generator, asked: Options) -> Iterator[Measure]:
 
 def _stored(rng: np.random.Generator, asked: Options) -> Iterator[Measure]:
     """Yield the rate from a file, in worker processes that can't hold it, beside that in memory."""
-    n_queries, limit = 10_000, 1_000_000_000
+    n_queries, limit = 10_000, WORKER
     rows = max(N_BASE, int(2.5 * limit) // 512)
     base, query = _gaussian(rng, 128, rows)
     query = rng.standard_normal((n_queries, 128), np.float32)

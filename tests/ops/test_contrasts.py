@@ -437,18 +437,6 @@ def test_nothing_is_computed_before_it_is_asked_for() -> None:
     xr.testing.assert_identical(here, found[0].compute())
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[distributed.Client]:
-    """A cluster within this process."""
-    with (
-        distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
-        ) as local,
-        distributed.Client(local, set_as_default=False) as client,
-    ):
-        yield client
-
-
 def test_schedulers_agree(cluster: distributed.Client) -> None:
     values, sides = drawn(40, 12, "f2")
     made = contrast(labelled(values, sides, (7, 2, 5)))

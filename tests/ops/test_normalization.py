@@ -371,18 +371,6 @@ def test_it_is_lazy_where_x_is(how: str) -> None:
             made.compute()
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[distributed.Client]:
-    """A cluster within this process."""
-    with (
-        distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
-        ) as local,
-        distributed.Client(local, set_as_default=False) as client,
-    ):
-        yield client
-
-
 def test_schedulers_agree_and_warn(cluster: distributed.Client) -> None:
     values = drawn((30, 5), "f2")
     values[::10] = 0

@@ -490,18 +490,6 @@ def test_labels_are_read_once() -> None:
     assert labels.n_reads == 2
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[distributed.Client]:
-    """A cluster within this process."""
-    with (
-        distributed.LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
-        ) as local,
-        distributed.Client(local, set_as_default=False) as client,
-    ):
-        yield client
-
-
 def test_schedulers_agree(cluster: distributed.Client) -> None:
     values = drawn(np.random.default_rng(0), (300, 6), "f2")
     x = lazy(values, (2, 3)).assign_coords(kind=("a", np.arange(300) % 7))
