@@ -151,7 +151,7 @@ def _add(
 
 
 @kernel
-def collect(tile: Any, shape: Any, first_row: Any, k: Any, slack: Any, held: Any) -> None:
+def collect(tile: Any, shape: Any, first: Any, k: Any, slack: Any, held: Any) -> None:
     """Add to each query's candidates the rows of a tile that may be among its k nearest.
 
     Parameters
@@ -159,9 +159,11 @@ def collect(tile: Any, shape: Any, first_row: Any, k: Any, slack: Any, held: Any
     tile : (row * stride,) float32 or float64
         The numbers, at least.
     shape : (int, int, int)
-        Rows; queries, a multiple of `SEGMENT`; numbers from one row to the next.
-    first_row : int
-        Index of the tile's first row among those of `slack`.
+        Rows; queries; numbers from one row to the next, of which the last segment may hold some
+        that are of no query.
+    first : (int, int)
+        Index of the tile's first row among those of `slack`, and of its first query among those of
+        `held`, where infinite bounds of no query fill the last segment.
     k : int
         How many nearest are wanted.
     slack : (base row, 2), of the tile's dtype
@@ -174,17 +176,17 @@ def collect(tile: Any, shape: Any, first_row: Any, k: Any, slack: Any, held: Any
     for group in range((n_rows + _ROWS - _ONE) // _ROWS):
         start = _U(group) * _ROWS
         n = min(_ROWS, n_rows - start)
-        for segment in range(n_queries // _SEGMENT):
-            first = _U(segment) * _SEGMENT
-            at = start * width + first
+        for segment in range((n_queries + _SEGMENT - _ONE) // _SEGMENT):
+            column = _U(segment) * _SEGMENT
+            at, own = start * width + column, _U(first[1]) + column
             if n < _ROWS:
                 top[:] = np.inf
-            elif not _hits(tile, at, width, held.least, first, top):
+            elif not _hits(tile, at, width, held.least, own, top):
                 continue
             for q in range(SEGMENT):
-                query = first + _U(q)
+                query = own + _U(q)
                 if top[_U(q)] >= held.least[query] and held.least[query] < np.inf:
-                    row = _U(first_row) + start
+                    row = _U(first[0]) + start
                     _add(tile, at + _U(q), width, n, row, slack, held, query, k)
 
 
@@ -264,7 +266,7 @@ def call_each() -> None:
         tile, slack = np.zeros(SEGMENT, of), np.zeros((1, 2), of)
         each = np.zeros(SEGMENT, of)
         held = candidates(each, np.zeros((SEGMENT, 2), of), each.copy(), 1)
-        collect(tile, shape, 0, 1, slack, held)
+        collect(tile, shape, (0, 0), 1, slack, held)
         settle(1, slack, held)
         listed(held.counts, held.rows, *np.empty((2, SEGMENT * 2), np.int64))
         count_above(tile, shape, held.least, held.counts)

@@ -146,6 +146,8 @@ class Panel:
 
     vectors: Numbers
     """(query, feature)."""
+    largest: float
+    """The largest size of their values."""
     labels: Ids | None
     """Which base vectors count, by their labels: (query,)."""
     known: Known | None = field(repr=False)

@@ -31,8 +31,8 @@ def floating(vectors: NDArray[Any]) -> Vectors:
     return as_bytes(found).view(found.dtype).reshape(found.shape) if found.size else found
 
 
-def refuse_unmeasurable(vectors: NDArray[Any], start: int, *, side: str, metric: Metric) -> None:
-    """Refuse a block with vectors that have no distance to others.
+def measurable(vectors: NDArray[Any], start: int, *, side: str, metric: Metric) -> float:
+    """Return the largest size of a block's values; refuse vectors without distances to others.
 
     Parameters
     ----------
@@ -48,7 +48,9 @@ def refuse_unmeasurable(vectors: NDArray[Any], start: int, *, side: str, metric:
     Examples
     --------
     >>> from h5dask.ops.metrics import metric_of
-    >>> refuse_unmeasurable(np.zeros((2, 3)), 40, side="base", metric=metric_of("angular"))
+    >>> measurable(np.array([[1.0, -2.0]]), 0, side="base", metric=metric_of("angular"))
+    2.0
+    >>> measurable(np.zeros((2, 3)), 40, side="base", metric=metric_of("angular"))
     Traceback (most recent call last):
     h5dask.errors.Refused: base: found zero vectors in rows 40, 41; expected ...
     """
@@ -78,3 +80,4 @@ def refuse_unmeasurable(vectors: NDArray[Any], start: int, *, side: str, metric:
             )
     if lines:
         raise Refused("\n".join(lines))
+    return most

@@ -18,8 +18,7 @@ from h5dask.indexes import RaggedIndex
 from h5dask.ops.choosing import is_count, kept_coords
 from h5dask.ops.cost import Cost, Forms, reading
 from h5dask.ops.folding import FAN_IN, Folded, Index, edges_of, fold
-from h5dask.ops.found import Found, Ids, Panel, all_of, least_of
-from h5dask.ops.measurable import refuse_unmeasurable
+from h5dask.ops.found import Found, Ids, all_of, least_of
 from h5dask.ops.metrics import Metric, metric_of
 from h5dask.ops.searching import nearest, searching_memory, within
 from h5dask.ops.sides import Labels, Sides, refuse_few, sides_of
@@ -173,7 +172,7 @@ def neighbors_within(
     sides = sides_of(base, query, metric_of(metric))
     if not np.isfinite(radius):
         raise Refused(f"radius: found {radius!r}; expected a number")
-    search = partial(_within, metric=sides.metric, radius=float(radius), is_whole=sides.is_whole)
+    search = partial(within, metric=sides.metric, radius=float(radius), is_whole=sides.is_whole)
     whole = [
         _searched(sides, panel, search, all_of).array(
             "within", _boxed, ((1,),), np.dtype(object), new=1
@@ -246,16 +245,8 @@ def _start(index: Index, *, edges: tuple[int, ...]) -> int:
 def _nearest(block: NDArray[Any], *given: Any, metric: Metric, k: int, is_whole: bool) -> Found:
     """Look at one block: what is given beside are labels, if any, its first row and the panel."""
     *labels, start, panel = given
-    refuse_unmeasurable(block, start, side="base", metric=metric)
     own = labels[0][:, 0] if labels else None
     return nearest(block, own, start, panel, metric=metric, k=k, is_whole=is_whole)
-
-
-def _within(
-    block: NDArray[Any], start: int, panel: Panel, *, metric: Metric, radius: float, is_whole: bool
-) -> Found:
-    refuse_unmeasurable(block, start, side="base", metric=metric)
-    return within(block, start, panel, metric=metric, radius=radius, is_whole=is_whole)
 
 
 def _answer(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5dask.kernels.packing import finish, largest, pack
+from h5dask.kernels.packing import finish, pack
 from h5dask.ops.metrics import Metric, Numbers, Vectors
 
 _SAMPLE = 256
@@ -87,13 +87,25 @@ class Filter:
     """Whether its numbers tell anything in a space."""
 
 
-def space_of(base: Vectors, queries: Vectors, metric: Metric, *, is_whole: bool) -> Space:
+def space_of(
+    base: Vectors,
+    order: NDArray[np.int64],
+    queries: Vectors,
+    most: tuple[float, float],
+    metric: Metric,
+    *,
+    is_whole: bool,
+) -> Space:
     """Return where to multiply some base vectors and queries.
 
     Parameters
     ----------
     base, queries : (vector, feature) float32 or float64
-        All of them; finite, not above 2^500, and not zero where the metric is of directions.
+        Finite, and not zero where the metric is of directions.
+    order : (vector,) int64
+        Which base vectors will be multiplied.
+    most : (float, float)
+        What no value of the base, and of the queries, exceeds in size; not above 2^500.
     metric : Metric
         What near means.
     is_whole : bool
@@ -103,11 +115,12 @@ def space_of(base: Vectors, queries: Vectors, metric: Metric, *, is_whole: bool)
     --------
     >>> from h5dask.ops.metrics import metric_of
     >>> base = np.array([[100.0], [102.0]])
-    >>> found = space_of(base, base, metric_of("euclidean"), is_whole=True)
+    >>> metric, most = metric_of("euclidean"), (102.0, 102.0)
+    >>> found = space_of(base, np.arange(2), base, most, metric, is_whole=True)
     >>> float(found.centre[0]), found.scale, found.is_exact
     (101.0, 1.0, True)
     """
-    sample = base[:: max(1, len(base) // _SAMPLE)].astype(np.float64)
+    sample = base[order[:: max(1, len(order) // _SAMPLE)]].astype(np.float64)
     if metric.is_unit:
         sample /= np.sqrt(np.einsum("ij,ij->i", sample, sample))[:, np.newaxis]
     centre = sample.mean(axis=0)
@@ -122,19 +135,19 @@ def space_of(base: Vectors, queries: Vectors, metric: Metric, *, is_whole: bool)
                 centre=centre,
                 scale=1.0,
                 query_scale=1.0,
-                reach=np.sqrt(base.shape[1]) * largest(base),
+                reach=np.sqrt(base.shape[1]) * most[0],
                 is_exact=True,
             )
     off = float(np.abs(centre).max(initial=0.0))
-    most, own = (1.0, 1.0) if metric.is_unit else (largest(base), largest(queries))
-    scale = _shrinking(most + off)
+    size, own = (1.0, 1.0) if metric.is_unit else most
+    scale = _shrinking(size + off)
     own_scale = _shrinking(own + metric.is_moved * off)
     return Space(
         metric=metric,
         centre=centre,
         scale=scale,
         query_scale=max(min(1.0, own_scale / scale), 2.0**-1000),
-        reach=1.0 if metric.is_unit else np.sqrt(base.shape[1]) * most,
+        reach=1.0 if metric.is_unit else np.sqrt(base.shape[1]) * size,
         is_exact=False,
     )
 

@@ -12,20 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from h5dask.kernels.nearest import (
-    SEGMENT,
-    candidates,
-    collect,
-    count_above,
-    listed,
-    rows_above,
-    settle,
-)
-from h5dask.ops.found import Found, Known, Least, Panel, all_of
+from h5dask.ops.found import Found, Ids, Known, Least, Panel, all_of
+from h5dask.ops.measurable import measurable
 from h5dask.ops.metrics import Metric, Numbers
-from h5dask.ops.products import FLOAT32, FLOAT64, Filter, Packed
+from h5dask.ops.products import FLOAT32, FLOAT64, Filter
 from h5dask.ops.slabs import SLAB, Part, Slab, slabs
-from h5dask.ops.tiles import Tile, tile_shape
+from h5dask.ops.strips import Screen
+from h5dask.ops.tiles import tile_shape
 from h5dask.threads import one_blas_thread
 
 FILTERS = (FLOAT32, FLOAT64)
@@ -69,10 +62,11 @@ def nearest(
         Memory: `SLAB` bytes two to four times, the panel twice, 48 bytes a query and neighbor,
         and 16 MiB.
     """
+    largest = measurable(block, start, side="base", metric=metric)
     least = Least.of(len(panel.vectors), k)
     known = panel.known or Known(*least.keys.shape)
     with one_blas_thread():
-        for slab, parts in slabs(block, labels, start, panel, metric=metric, is_whole=is_whole):
+        for slab, parts in slabs(block, labels, start, panel, largest, metric, is_whole=is_whole):
             bounds = np.minimum(known.bounds(), least.keys[:, -1])
             first, *others = FILTERS
             left = _screened(slab, parts, first, bounds, least)
@@ -95,69 +89,22 @@ def _screened(
     """Add what a filter lets through; return what it couldn't tell apart."""
     if not parts or not which.suits(slab.space):
         return parts
-    base = which.base(slab.base, np.arange(len(slab.base)), slab.space)
-    queries = which.queries(slab.queries, np.arange(len(slab.queries)), slab.space)
-    tile = Tile.of(slab.base.shape[1], which.dtype)
-    limits = slab.floor(bounds, which.dtype), slab.blur(which.dtype)
     left = []
-    for part in parts:
-        for at in range(0, len(part.queries), tile.width):
-            some = part._replace(queries=part.queries[at : at + tile.width])
-            crowded = _strip(slab, some, which, base, queries, tile, limits, bounds, least)
-            if len(crowded):
-                left.append(part._replace(queries=crowded))
+    screen, k = Screen.of(slab, which, bounds), least.keys.shape[1]
+    for owners, rows, crowded in screen.nearest(parts, k):
+        _measure(slab, owners, rows, bounds, least)
+        left += crowded
     return left
 
 
-def _strip(
-    slab: Slab,
-    part: Part,
-    which: Filter,
-    base: Packed,
-    queries: Packed,
-    tile: Tile,
-    limits: tuple[NDArray[Any], NDArray[Any]],
-    bounds: Numbers,
-    least: Least,
-) -> NDArray[np.int64]:
-    """Look for a tile's width of queries; return those that too many vectors may be near."""
-    n, k = len(part.queries), least.keys.shape[1]
-    width = -(-n // SEGMENT) * SEGMENT
-    values, own = (_widened(one[part.queries], width) for one in (queries.values, queries.slack))
-    floor = np.full(width, np.inf, which.dtype)
-    floor[:n] = limits[0][part.queries]
-    blur = np.zeros(width, which.dtype)
-    blur[:n] = limits[1][part.queries]
-    held = candidates(floor, own, blur, k)
-    for first in range(part.first, part.last, tile.height):
-        last = min(first + tile.height, part.last)
-        shape = tile.fill(which, base.values[first:last], values)
-        collect(tile.numbers, shape, first, k, base.slack, held)
-    settle(k, base.slack, held)
-    owners, rows = np.empty((2, held.counts[:n].sum()), np.int64)
-    listed(held.counts[:n], held.rows, owners, rows)
-    _measure(slab, part.queries[owners], rows, bounds, least)
-    crowded: NDArray[np.int64] = part.queries[floor[:n] == np.inf]
-    return crowded
-
-
-def _measure(
-    slab: Slab, owners: NDArray[Any], rows: NDArray[Any], bounds: Numbers, least: Least
-) -> None:
+def _measure(slab: Slab, owners: Ids, rows: Ids, bounds: Numbers, least: Least) -> None:
     """Take in pairs by their exact keys."""
     keys = slab.keys(rows, owners)
     near = keys <= bounds[owners]
     least.add(owners[near], keys[near], slab.ids[rows[near]])
 
 
-def _widened(values: NDArray[Any], width: int) -> NDArray[Any]:
-    """Return rows with zeros behind them."""
-    found = np.zeros((width, values.shape[1]), values.dtype)
-    found[: len(values)] = values
-    return found
-
-
-def _everything(parts: list[Part]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _everything(parts: list[Part]) -> Iterator[tuple[Ids, Ids]]:
     """Yield all pairs of queries and vectors, as many as are measured at once."""
     for part in parts:
         for query in part.queries:
@@ -202,10 +149,11 @@ def within(
     Found
         Memory: as of `nearest`, and 40 bytes a pair that is found in a tile.
     """
+    largest = measurable(block, start, side="base", metric=metric)
     limit = np.full(len(panel.vectors), metric.key_within(radius, is_whole))
     found = []
     with one_blas_thread():
-        for slab, parts in slabs(block, None, start, panel, metric=metric, is_whole=is_whole):
+        for slab, parts in slabs(block, None, start, panel, largest, metric, is_whole=is_whole):
             for owners, rows in _candidates(slab, parts, limit):
                 keys = slab.keys(rows, owners)
                 near = metric.distances(keys, is_whole) <= radius
@@ -222,27 +170,9 @@ def _sorted(owners: NDArray[Any], keys: Numbers, ids: NDArray[np.int64], n_queri
     return Found(counts, keys[order], ids[order], np.ones(n_queries, np.bool_))
 
 
-def _candidates(
-    slab: Slab, parts: list[Part], limit: Numbers
-) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Yield pairs that may lie within a limit, a tile's at once, or all pairs."""
+def _candidates(slab: Slab, parts: list[Part], limit: Numbers) -> Iterator[tuple[Ids, Ids]]:
+    """Yield pairs that may lie within a limit, or all pairs."""
     which = next((one for one in FILTERS if one.suits(slab.space)), None)
     if which is None:
-        yield from _everything(parts)
-        return
-    base = which.base(slab.base, np.arange(len(slab.base)), slab.space)
-    queries = which.queries(slab.queries, np.arange(len(slab.queries)), slab.space)
-    tile, floors = Tile.of(slab.base.shape[1], which.dtype), slab.floor(limit, which.dtype)
-    for part in parts:
-        for at in range(0, len(part.queries), tile.width):
-            own = part.queries[at : at + tile.width]
-            values, floor = queries.values[own], floors[own]
-            for first in range(part.first, part.last, tile.height):
-                last = min(first + tile.height, part.last)
-                shape = tile.fill(which, base.values[first:last], values)
-                counts = np.empty(len(own), np.int64)
-                count_above(tile.numbers, shape, floor, counts)
-                rows = np.empty(counts.sum(), np.int32)
-                places = np.cumsum(counts) - counts
-                rows_above(tile.numbers, shape, first, floor, places, rows)
-                yield np.repeat(own, counts), rows
+        return _everything(parts)
+    return Screen.of(slab, which, limit).within(parts)

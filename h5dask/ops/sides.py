@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import xarray as xr
 from dask.base import tokenize
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +21,7 @@ from h5dask.errors import Refused
 from h5dask.ops.choosing import is_lazy, refuse_other_than_numbers
 from h5dask.ops.folding import Folded, blocked, fold
 from h5dask.ops.found import Ids, Known, Panel
-from h5dask.ops.measurable import refuse_unmeasurable
+from h5dask.ops.measurable import measurable
 from h5dask.ops.metrics import Metric
 from h5dask.ops.tiles import tile_shape
 
@@ -170,9 +171,9 @@ def _panel(
     block: NDArray[Any], *, labels: Ids | None, start: int, metric: Metric, k: int, search: str
 ) -> Panel:
     """Return a panel of one search; its name makes it another task's than that of other ones."""
-    refuse_unmeasurable(block, start, side="query", metric=metric)
+    largest = measurable(block, start, side="query", metric=metric)
     known = Known(len(block), k) if k else None
-    return Panel(np.ascontiguousarray(block, np.float64), labels, known)
+    return Panel(np.ascontiguousarray(block, np.float64), largest, labels, known)
 
 
 def _only(parts: list[Any]) -> Any:
@@ -207,8 +208,8 @@ def refuse_few(sides: Sides, k: int, *, beside: int) -> None:
 
 
 def _count(labels: NDArray[Any], *, names: Ids) -> Ids:
-    place = np.minimum(np.searchsorted(names, labels[:, 0]), len(names) - 1)
-    return np.bincount(place[names[place] == labels[:, 0]], minlength=len(names)).astype(np.int64)
+    places = pd.Index(names).get_indexer(labels[:, 0])
+    return np.bincount(places + 1, minlength=len(names) + 1)[1:].astype(np.int64)
 
 
 def _same(counts: Ids) -> Ids:

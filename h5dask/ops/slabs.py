@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from h5dask.kernels.packing import SHORT, squares_from
@@ -23,6 +24,8 @@ SLAB = 16 * 2**20
 """Bytes of float32 base vectors in a slab."""
 _PIECES = 4
 """Pieces of a slab that are searched by themselves where float32 didn't tell."""
+_HELD = (np.dtype(np.float32), np.dtype(np.float64))
+"""What vectors are multiplied and measured as; others are brought into it slab by slab."""
 _ROUND = 2.0**-50
 """Eight times the share that a float64 operation can be off."""
 _TINY = 2.0**-1070
@@ -50,9 +53,11 @@ class Slab:
     """Some base vectors of a block, and a panel's queries, in a space of their own."""
 
     base: Vectors
-    """(vector, feature) float32 or float64."""
+    """(row, feature) float32 or float64."""
+    rows: Ids
+    """Where its vectors lie there: (vector,)."""
     ids: Ids
-    """Rows of the whole base: (vector,)."""
+    """Where they lie in the whole base: (vector,)."""
     queries: Numbers
     """(query, feature)."""
     space: Space
@@ -64,10 +69,19 @@ class Slab:
 
     @classmethod
     def of(
-        cls, base: Vectors, ids: Ids, queries: Numbers, metric: Metric, *, is_whole: bool
+        cls,
+        base: Vectors,
+        rows: Ids,
+        ids: Ids,
+        panel: Panel,
+        largest: float,
+        metric: Metric,
+        *,
+        is_whole: bool,
     ) -> Slab:
-        """Return a slab; its space is made for it."""
-        space = space_of(base, queries, metric, is_whole=is_whole)
+        """Return a slab; its space is made for it, and for values that aren't above the largest."""
+        queries, most = panel.vectors, (largest, panel.largest)
+        space = space_of(base, rows, queries, most, metric, is_whole=is_whole)
         if metric.is_moved:
             sizes = np.empty(len(queries))
             squares_from(queries, space.centre, sizes)
@@ -79,27 +93,32 @@ class Slab:
                 constants, own = constants / own, np.ones(len(own))
             sizes = own * (np.sqrt(np.square(space.centre).sum()) + space.reach)
         return cls(
-            base=base, ids=ids, queries=queries, space=space, constants=constants, sizes=sizes
+            base=base,
+            rows=rows,
+            ids=ids,
+            queries=queries,
+            space=space,
+            constants=constants,
+            sizes=sizes,
         )
 
     def pieces(self, parts: list[Part]) -> Iterator[tuple[Slab, list[Part]]]:
         """Yield the slab in pieces, which a filter may pack in wider numbers."""
-        size = -(-len(self.base) // _PIECES)
-        for first in range(0, len(self.base) if parts else 0, size):
-            last = min(first + size, len(self.base))
+        size = -(-len(self.rows) // _PIECES)
+        for first in range(0, len(self.rows) if parts else 0, size):
+            last = min(first + size, len(self.rows))
             inside = [
                 Part(max(part.first, first) - first, min(part.last, last) - first, part.queries)
                 for part in parts
                 if max(part.first, first) < min(part.last, last)
             ]
             if inside:
-                base, ids = self.base[first:last], self.ids[first:last]
-                yield replace(self, base=base, ids=ids), inside
+                rows, ids = self.rows[first:last], self.ids[first:last]
+                yield replace(self, rows=rows, ids=ids), inside
 
-    def keys(self, rows: NDArray[Any], owners: NDArray[Any]) -> Numbers:
+    def keys(self, rows: Ids, owners: Ids) -> Numbers:
         """Return the keys of pairs."""
-        each = rows.astype(np.int64, copy=False), owners.astype(np.int64, copy=False)
-        return self.space.metric.keys(self.base, each[0], self.queries, each[1])
+        return self.space.metric.keys(self.base, self.rows[rows], self.queries, owners)
 
     def floor(self, bounds: Numbers, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return a number that every vector reaches whose key isn't above a query's bound.
@@ -144,8 +163,9 @@ def slabs(
     labels: NDArray[Any] | None,
     start: int,
     panel: Panel,
-    *,
+    largest: float,
     metric: Metric,
+    *,
     is_whole: bool,
 ) -> Iterator[tuple[Slab, list[Part]]]:
     """Yield a block of base vectors in slabs, with who is looked for where.
@@ -160,6 +180,8 @@ def slabs(
         Row of the block's first vector among the whole base.
     panel : Panel
         The queries.
+    largest : float
+        What no value of the block exceeds in size.
     metric, is_whole
         As of `space_of`.
 
@@ -168,40 +190,37 @@ def slabs(
     Slab, list of Part
         Vectors without a query of their label are left out.
     """
-    groups = None if labels is None or panel.labels is None else _groups(labels, panel.labels)
-    order = None if groups is None else np.concatenate([rows for rows, _ in groups])
-    total = len(block) if order is None else len(order)
-    n_slabs = max(1, round(4 * total * block.shape[1] / SLAB))
-    edges = [total * i // n_slabs for i in range(n_slabs + 1)]
+    if labels is None or panel.labels is None:
+        groups = [(np.arange(len(block)), np.arange(len(panel.vectors)))]
+    else:
+        groups = _groups(labels, panel.labels)
+    order = np.concatenate([rows for rows, _ in groups])
+    is_held = block.dtype in _HELD and block.flags.c_contiguous
+    n_slabs = max(1, round(4 * len(order) * block.shape[1] / SLAB))
+    edges = [len(order) * i // n_slabs for i in range(n_slabs + 1)]
     for first, last in pairwise(edges):
-        if first == last:
-            continue
-        rows = slice(first, last) if order is None else order[first:last]
-        base = floating(block[rows])
-        ids = start + (np.arange(first, last) if order is None else order[first:last])
-        everyone = [Part(0, last - first, np.arange(len(panel.vectors)))]
-        parts = everyone if groups is None else list(_parts(groups, first, last))
-        yield Slab.of(base, ids, panel.vectors, metric, is_whole=is_whole), parts
+        if first < last:
+            rows = order[first:last]
+            base = floating(block if is_held else block[rows])
+            places = rows if is_held else np.arange(len(rows))
+            slab = Slab.of(base, places, start + rows, panel, largest, metric, is_whole=is_whole)
+            yield slab, list(_parts(groups, first, last))
 
 
 def _groups(
     labels: NDArray[Any], own: NDArray[np.int64]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Return the rows and the queries of each label that has both."""
-    names, codes = np.unique(own, return_inverse=True)
-    place = np.minimum(np.searchsorted(names, labels), len(names) - 1)
-    rows = np.flatnonzero(names[place] == labels)
-    rows = rows[np.argsort(place[rows], kind="stable")]
-    row_edges = np.searchsorted(place[rows], np.arange(len(names) + 1))
-    queries = np.argsort(codes, kind="stable")
-    query_edges = np.searchsorted(codes[queries], np.arange(len(names) + 1))
-    return [
-        (
-            rows[row_edges[i] : row_edges[i + 1]],
-            queries[query_edges[i] : query_edges[i + 1]],
-        )
-        for i in range(len(names))
-    ]
+    codes, names = pd.factorize(own, sort=True)
+    _, *rows = _by_code(pd.Index(names).get_indexer(labels) + 1, len(names) + 1)
+    return list(zip(rows, _by_code(codes, len(names)), strict=True))
+
+
+def _by_code(codes: NDArray[np.int64], n_codes: int) -> list[NDArray[np.int64]]:
+    """Return where each code is, in order; numpy sorts short numbers by their digits."""
+    order = np.argsort(codes.astype(np.min_scalar_type(n_codes)), kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=n_codes))
+    return np.split(order, ends[:-1])
 
 
 def _parts(

@@ -35,18 +35,28 @@ class Tile:
     def of(cls, n_features: int, dtype: np.dtype[Any]) -> Tile:
         """Return an empty one."""
         height, width = tile_shape(n_features)
-        whole = -(-width // SEGMENT) * SEGMENT
-        return cls(height, width, np.empty(height * (whole + _APART), dtype))
+        return cls(height, width, np.empty(height * (whole_segments(width) + _APART), dtype))
 
     def fill(
         self, which: Filter, base: NDArray[Any], queries: NDArray[Any]
     ) -> tuple[int, int, int]:
         """Multiply packed vectors; return rows, queries, and numbers from one row to the next."""
-        shape = len(base), len(queries)
-        stride = shape[1] + _APART * (shape[1] % _ALIASED == 0)
+        shape, width = (len(base), len(queries)), whole_segments(len(queries))
+        stride = width + _APART * (width % _ALIASED == 0)
         out = self.numbers[: shape[0] * stride].reshape(shape[0], stride)[:, : shape[1]]
         which.multiply(base, queries, out)
         return *shape, stride
+
+
+def whole_segments(n_queries: int) -> int:
+    """Return how many queries fill the segments that so many need.
+
+    Examples
+    --------
+    >>> whole_segments(33)
+    64
+    """
+    return -(-n_queries // SEGMENT) * SEGMENT
 
 
 def tile_shape(n_features: int) -> tuple[int, int]:

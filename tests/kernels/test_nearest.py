@@ -44,7 +44,7 @@ def searched(
     own = np.ones((width, 2), numbers.dtype)
     held = candidates(least.copy(), own, np.zeros(width, numbers.dtype), k)
     for first in range(0, len(numbers), height):
-        collect(*laid(numbers[first : first + height], apart), first, k, slack, held)
+        collect(*laid(numbers[first : first + height], apart), (first, 0), k, slack, held)
     settle(k, slack, held)
     found = [{*held.rows[q, : held.counts[q]].tolist()} for q in range(width)]
     assert [len(one) for one in found] == held.counts.tolist()
@@ -114,7 +114,7 @@ def test_a_blur_keeps_what_is_nearly_as_near() -> None:
     blur = np.arange(float(SEGMENT))
     held = candidates(np.full(SEGMENT, -np.inf), np.ones((SEGMENT, 2)), blur, 30)
     slack = np.zeros((100, 2))
-    collect(*laid(numbers), 0, 30, slack, held)
+    collect(*laid(numbers), (0, 0), 30, slack, held)
     settle(30, slack, held)
     assert held.counts.tolist() == (30 + np.arange(SEGMENT)).tolist()
 

@@ -143,7 +143,7 @@ def test_threads_learn_together() -> None:
 def test_another_process_begins_with_nothing(labels: np.ndarray | None) -> None:
     known = Known(N_QUERIES, 1)
     known.learn(0, recorded([(who, 1.0, who) for who in range(N_QUERIES)]))
-    panel = Panel(np.arange(6.0).reshape(3, 2), labels, known)
+    panel = Panel(np.arange(6.0).reshape(3, 2), 5.0, labels, known)
     there = pickle.loads(pickle.dumps(panel))
     assert np.array_equal(there.vectors, panel.vectors)
     assert np.array_equal(there.labels, labels) if labels is not None else there.labels is None
@@ -156,8 +156,8 @@ def test_another_process_begins_with_nothing(labels: np.ndarray | None) -> None:
 def test_bytes_are_told_as_they_are() -> None:
     found = recorded([(0, 1.0, 5), (2, 1.0, 6)])
     assert found.__sizeof__() == 3 * 8 + 2 * 8 + 2 * 8 + 3
-    panel = Panel(np.zeros((3, 10)), np.zeros(3, np.int64), Known(3, 4))
+    panel = Panel(np.zeros((3, 10)), 0.0, np.zeros(3, np.int64), Known(3, 4))
     assert panel.__sizeof__() == 3 * 10 * 8 + 3 * 8 + 2 * 3 * 4 * 8
-    assert Panel(np.zeros((3, 10)), None, None).__sizeof__() == 3 * 10 * 8
+    assert Panel(np.zeros((3, 10)), 0.0, None, None).__sizeof__() == 3 * 10 * 8
     again = pickle.loads(pickle.dumps(found))
     assert listed(again) == listed(found)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from h5dask.errors import Refused
-from h5dask.ops.measurable import refuse_unmeasurable
+from h5dask.ops.measurable import measurable
 from h5dask.ops.metrics import metric_of
 from tests.ops.oracles import METRICS
 
@@ -17,9 +17,9 @@ from tests.ops.oracles import METRICS
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f2", ">f4", ">f8", "g", "i1", "u8", "?"])
 def test_ordinary_vectors_pass(dtype: str, metric: str) -> None:
     values = np.arange(1, 13).reshape(4, 3).astype(dtype)
-    refuse_unmeasurable(values, 0, side="base", metric=metric_of(metric))
-    refuse_unmeasurable(values[:, ::2], 0, side="base", metric=metric_of(metric))
-    refuse_unmeasurable(values[:0], 0, side="base", metric=metric_of(metric))
+    measurable(values, 0, side="base", metric=metric_of(metric))
+    measurable(values[:, ::2], 0, side="base", metric=metric_of(metric))
+    measurable(values[:0], 0, side="base", metric=metric_of(metric))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -33,12 +33,12 @@ def test_what_is_not_finite(dtype: str, what: float, metric: str) -> None:
         match=r"^query: found NaN or infinite values in rows 102, 129; expe"
         "cted finite numbers; leave those rows out, or compute them again$",
     ):
-        refuse_unmeasurable(values, 100, side="query", metric=metric_of(metric))
+        measurable(values, 100, side="query", metric=metric_of(metric))
 
 
 def test_five_rows_are_named() -> None:
     with pytest.raises(Refused, match="in rows 4, 5, 6, 7, 8 and 15 more of this block;"):
-        refuse_unmeasurable(np.full((20, 2), np.nan), 4, side="base", metric=metric_of("ip"))
+        measurable(np.full((20, 2), np.nan), 4, side="base", metric=metric_of("ip"))
 
 
 # Fails: only native float64 is looked at.
@@ -49,7 +49,7 @@ def test_values_whose_squares_are_too_large(dtype: str) -> None:
     with pytest.raises(
         Refused, match=re.escape("base: found values above 2^500 in rows 3; expect")
     ):
-        refuse_unmeasurable(values, 0, side="base", metric=metric_of("ip"))
+        measurable(values, 0, side="base", metric=metric_of("ip"))
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i1"])
@@ -62,15 +62,15 @@ def test_vectors_without_a_direction(dtype: str) -> None:
         match=r"^base: found zero vectors in rows 11, 14; expected vectors "
         "with a direction, for 'angular';",
     ):
-        refuse_unmeasurable(values, 10, side="base", metric=metric_of("angular"))
-    refuse_unmeasurable(values, 10, side="base", metric=metric_of("euclidean"))
+        measurable(values, 10, side="base", metric=metric_of("angular"))
+    measurable(values, 10, side="base", metric=metric_of("euclidean"))
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
     values = np.ones((4, 2))
     values[0], values[1], values[2] = np.nan, 0, 1e200
     with pytest.raises(Refused, match="rows 0;") as raised:
-        refuse_unmeasurable(values, 0, side="base", metric=metric_of("angular"))
+        measurable(values, 0, side="base", metric=metric_of("angular"))
     lines = str(raised.value).split("\n")
     assert ["NaN" in lines[0], "2^500 in rows 2;" in lines[1], "zero" in lines[2]] == [True] * 3
     assert len(lines) == 3

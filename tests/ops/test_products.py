@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from h5dask.ops.metrics import metric_of
+from h5dask.ops.metrics import Metric, metric_of
 from h5dask.ops.products import FLOAT32, FLOAT64, Filter, Space, space_of
 from tests.ops.oracles import KINDS, NARROW, drawn
 
 FILTERS = {which.name: which for which in (FLOAT32, FLOAT64)}
 seeds = st.integers(0, 2**32 - 1)
 Vector = list[Fraction]
+
+
+def spaced(
+    base: NDArray[Any], query: NDArray[np.float64], metric: Metric, *, is_whole: bool
+) -> Space:
+    """Return the space of all vectors."""
+    most = float(np.abs(base).max()), float(np.abs(query).max())
+    return space_of(base, np.arange(len(base)), query, most, metric, is_whole=is_whole)
 
 
 def exact(vector: NDArray[np.float64], centre: NDArray[np.float64] | None = None) -> Vector:
@@ -66,7 +75,7 @@ def test_numbers_and_their_slack(
 ) -> None:
     rng = np.random.default_rng(seed)
     base, query = drawn(kinds[0], "f8", rng, (5, width)), drawn(kinds[1], "f8", rng, (4, width))
-    space = space_of(base, query, metric_of(metric), is_whole=False)
+    space = spaced(base, query, metric_of(metric), is_whole=False)
     which = FILTERS[name]
     if not which.suits(space):
         return
@@ -82,7 +91,7 @@ def test_numbers_and_their_slack(
 def test_directions(name: str, seed: int, width: int) -> None:
     rng = np.random.default_rng(seed)
     base, query = rng.standard_normal((6, width)), rng.standard_normal((4, width))
-    space = space_of(base, query, metric_of("angular"), is_whole=False)
+    space = spaced(base, query, metric_of("angular"), is_whole=False)
     numbers, slack = multiplied(FILTERS[name], base, query, space)
     x, q = (np.longdouble(one) for one in (base, query))
     x, q = (one / np.sqrt((one**2).sum(1))[:, None] for one in (x, q))
@@ -99,7 +108,7 @@ def test_whole_numbers_are_exact_where_it_is_said(
     rng = np.random.default_rng(seed)
     base = (2**shift + rng.integers(0, 2**low, (6, width))).astype(float)
     query = rng.integers(-(2**own), 2**own, (4, width)).astype(float)
-    space = space_of(base, query, metric_of(metric), is_whole=True)
+    space = spaced(base, query, metric_of(metric), is_whole=True)
     if not space.is_exact:
         return
     numbers, slack = multiplied(FLOAT32, base, query, space)
@@ -120,9 +129,9 @@ def test_bytes_are_exact(dtype: str, metric: str) -> None:
     ends = np.iinfo(dtype)
     values = np.random.default_rng(0).integers(ends.min, ends.max + 1, (50, 128), dtype)
     base = values.astype(np.float32)
-    found = space_of(base, base.astype(float), metric_of(metric), is_whole=True)
+    found = spaced(base, base.astype(float), metric_of(metric), is_whole=True)
     assert found.is_exact
-    assert not space_of(base, base.astype(float), metric_of(metric), is_whole=False).is_exact
+    assert not spaced(base, base.astype(float), metric_of(metric), is_whole=False).is_exact
 
 
 @given(
@@ -133,7 +142,7 @@ def test_bytes_are_exact(dtype: str, metric: str) -> None:
 def test_no_value_is_above_one(kinds: tuple[str, str], metric: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     base, query = drawn(kinds[0], "f8", rng, (5, 3)), drawn(kinds[1], "f8", rng, (4, 3))
-    space = space_of(base, query, metric_of(metric), is_whole=False)
+    space = spaced(base, query, metric_of(metric), is_whole=False)
     if not FLOAT64.suits(space):
         return
     assert np.frexp([space.scale, space.query_scale])[0].tolist() == [0.5, 0.5]
@@ -145,7 +154,7 @@ def test_no_value_is_above_one(kinds: tuple[str, str], metric: str, seed: int) -
 def test_only_those_that_are_asked_for_in_their_order() -> None:
     rng = np.random.default_rng(1)
     base, query = rng.standard_normal((9, 4)), rng.standard_normal((9, 4))
-    space = space_of(base, query, metric_of("euclidean"), is_whole=False)
+    space = spaced(base, query, metric_of("euclidean"), is_whole=False)
     order = np.array([5, 5, 0, 8])
     for pack in (FLOAT32.base, FLOAT32.queries):
         every, some = pack(base, np.arange(9), space), pack(base, order, space)
@@ -156,13 +165,13 @@ def test_only_those_that_are_asked_for_in_their_order() -> None:
 @pytest.mark.parametrize("kind", NARROW)
 def test_float32_suits_data_as_it_comes(kind: str) -> None:
     values = drawn(kind, "f4", np.random.default_rng(2), (20, 8))
-    space = space_of(values, values.astype(float), metric_of("euclidean"), is_whole=False)
+    space = spaced(values, values.astype(float), metric_of("euclidean"), is_whole=False)
     assert FLOAT32.suits(space)
     assert FLOAT64.suits(space)
 
 
 def test_too_many_features_for_a_bound() -> None:
     base = np.zeros((1, 2**21), np.float32)
-    space = space_of(base, base.astype(float), metric_of("ip"), is_whole=False)
+    space = spaced(base, base.astype(float), metric_of("ip"), is_whole=False)
     assert not FLOAT32.suits(space)
     assert FLOAT64.suits(space)

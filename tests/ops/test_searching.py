@@ -18,7 +18,8 @@ from h5dask.ops.found import Found, Known, Panel
 from h5dask.ops.metrics import metric_of
 from h5dask.ops.products import FLOAT32, FLOAT64, Filter, Packed, Space
 from h5dask.ops.searching import nearest, within
-from h5dask.ops.slabs import Slab
+from h5dask.ops.slabs import Part, Slab
+from h5dask.ops.strips import Screen, strips
 from tests.ops import oracles
 from tests.ops.oracles import KINDS, METRICS, NARROW, drawn
 
@@ -35,6 +36,11 @@ def small_tiles() -> Iterator[None]:
         yield
 
 
+def paneled(query: NDArray[Any], known: Known | None = None) -> Panel:
+    wide = query.astype(np.float64)
+    return Panel(wide, float(np.abs(wide).max()), None, known)
+
+
 def searched(
     base: NDArray[Any],
     query: NDArray[Any],
@@ -44,7 +50,7 @@ def searched(
     start: int = 0,
     known: Known | None = None,
 ) -> Found:
-    panel = Panel(query.astype(np.float64), None, known)
+    panel = paneled(query, known)
     is_whole = oracles.whole(base, query)
     return nearest(base, None, start, panel, metric=metric_of(metric), k=k, is_whole=is_whole)
 
@@ -165,10 +171,66 @@ def test_tiles_of_any_width(n_queries: int, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(tiles, "SMALL", (48, 512))
     base, query = sides(("lattice", "normal"), ("f4", "f4"), n_queries, 150, n_queries, 3)
     check(base, query, 5, "euclidean")
-    panel = Panel(query.astype(np.float64), None, None)
+    panel = paneled(query)
     found = within(base, 0, panel, metric=metric_of("euclidean"), radius=1.5, is_whole=False)
     near = np.sqrt(oracles.keys(base, query, "euclidean")) <= 1.5
     assert np.array_equal(found.counts, near.sum(1))
+
+
+@pytest.mark.parametrize(
+    ("order", "looks"),
+    [("as drawn", 2), ("near first", 2), ("far first", 2), ("alike", 2), ("misleading", 3)],
+)
+def test_bounds_that_are_guessed(order: str, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fourth vector tells, which is made good where it told too much."""
+    monkeypatch.setattr("h5dask.ops.slabs.SLAB", 2**20)
+    monkeypatch.setattr("h5dask.ops.strips._SPARSE", 4)
+    seen = []
+    collected = Screen.collected
+
+    def counted(self: Screen, *given: Any) -> Any:
+        seen.append(self.which.name)
+        return collected(self, *given)
+
+    monkeypatch.setattr(Screen, "collected", counted)
+    rng = np.random.default_rng(1)
+    base, query = rng.standard_normal((4000, 3)), rng.standard_normal((32, 3)) / 2**10
+    by_size = np.argsort(np.square(base).sum(axis=1))
+    if order == "near first":
+        base = base[by_size]
+    elif order == "far first":
+        base = base[by_size[::-1]]
+    elif order == "alike":
+        base[rng.permutation(4000)[:2000]] = base[by_size[0]]
+    elif order == "misleading":
+        base[::4], base[1::4] = base[by_size[:1000]], base[by_size[-1000:]]
+    check(base, query, 300, "euclidean")
+    assert seen.count("float32") == looks
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=9), st.sampled_from([32, 96, 512]))
+def test_strips_hold_every_query_once(sizes: list[int], width: int) -> None:
+    ends = np.cumsum(sizes)
+    parts = [
+        Part(at, at + 1, np.arange(end - size, end))
+        for at, (size, end) in enumerate(zip(sizes, ends, strict=True))
+    ]
+    found = list(strips(parts, width))
+    for strip in found:
+        assert len(strip.queries) <= width
+        assert len(strip.queries) % 32 == 0
+        for part, columns in strip.columns():
+            assert np.array_equal(strip.queries[columns], part.queries)
+            assert columns.start % 32 == 0
+    there = [part for strip in found for part in strip.parts]
+    assert np.array_equal(np.concatenate([part.queries for part in there]), np.arange(ends[-1]))
+    assert all(sizes[part.first] >= len(part.queries) for part in there)
+    marked = np.concatenate([strip.queries % 3 == 0 for strip in found])
+    at = 0
+    for strip in found:
+        some = strip.only(marked[at : (at := at + len(strip.queries))])
+        left = [query for part in some for query in part.queries]
+        assert left == [query for part in strip.parts for query in part.queries if query % 3 == 0]
 
 
 @pytest.mark.parametrize("laid", ["F", "strided", "reversed", "read-only"])
@@ -315,7 +377,8 @@ def test_a_vector_reaches_the_floor_of_its_own_key(
     if not apart(kinds, metric):
         kinds = "one direction", "one direction"
     base, query = sides(kinds, ("f8", "f8"), seed, 30, 10, width)
-    slab = Slab.of(base, np.arange(30), query, metric_of(metric), is_whole=False)
+    rows, panel, most = np.arange(30), paneled(query), float(np.abs(base).max())
+    slab = Slab.of(base, rows, rows, panel, most, metric_of(metric), is_whole=False)
     for which in (FLOAT32, FLOAT64):
         if not which.suits(slab.space):
             continue
@@ -362,7 +425,7 @@ def test_all_no_farther_than_one_of_them(
     keys = oracles.keys(base, query, metric)
     distances = oracles.distances(keys, metric, is_whole)
     radius = float(np.sort(distances.ravel())[place % distances.size])
-    panel = Panel(query.astype(np.float64), None, None)
+    panel = paneled(query)
     found = within(base, 0, panel, metric=metric_of(metric), radius=radius, is_whole=is_whole)
     near = distances <= radius
     assert np.array_equal(found.counts, near.sum(1))
