@@ -30,10 +30,12 @@ _HOMES = {
     "neighbors_within": "ops.neighbors",
     "fit": "ops.normalization",
     "normalize": "ops.normalization",
+    "pad": "ops.ragged",
     "recall": "truth.recalling",
     "repair": "truth.verifying",
     "verify": "truth.verifying",
     "scan": "ops.scanning",
+    "split": "ops.ragged",
     "drop_bad_rows": "ops.dropping",
     "logit_statistics": "ops.logits",
     "compare_logits": "ops.logits",
@@ -60,11 +62,13 @@ __all__ = [
     "open_dataset",
     "open_datatree",
     "open_vectors",
+    "pad",
     "pca",
     "recall",
     "repair",
     "run",
     "scan",
+    "split",
     "summarize",
     "validate",
     "verify",
@@ -87,6 +91,8 @@ if TYPE_CHECKING:
     from h5dask.ops.neighbors import neighbors_within as neighbors_within
     from h5dask.ops.normalization import fit as fit
     from h5dask.ops.normalization import normalize as normalize
+    from h5dask.ops.ragged import pad as pad
+    from h5dask.ops.ragged import split as split
     from h5dask.ops.scanning import scan as scan
     from h5dask.ops.statistics import summarize as summarize
     from h5dask.reader import identify as identify

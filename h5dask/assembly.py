@@ -17,11 +17,12 @@ from xarray.core import indexing
 
 from h5dask import blocks
 from h5dask.chunkindex import FileIndex
+from h5dask.commonattrs import joined_attrs
 from h5dask.commonform import joined_contents, new_numbers
 from h5dask.contents import ArrayForm, Contents
 from h5dask.errors import Refused
 from h5dask.grouping import Arranged, Arrangement
-from h5dask.joining import joined_attrs, refuse_different
+from h5dask.joining import refuse_different
 from h5dask.layout import Layout
 from h5dask.segments import SegmentTable
 from h5dask.storage.array import StoredArray

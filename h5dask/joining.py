@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from h5dask import layouts
 from h5dask.blocks import BLOCK_SIZE
+from h5dask.commonattrs import one_attrs
 from h5dask.commonform import joined_contents, new_numbers
 from h5dask.contents import Contents
-from h5dask.errors import LayoutError
-from h5dask.layout import AttrSpec, Layout
-from h5dask.pattern import placeholders
+from h5dask.errors import LayoutError, Refused
+from h5dask.layout import Layout
+
+_NAMED = 5
+"""Rows that a message names."""
 
 
 def layout_of(ds: xr.Dataset, layout: str | None = None) -> Layout:
@@ -48,7 +51,9 @@ def layout_of(ds: xr.Dataset, layout: str | None = None) -> Layout:
     )
 
 
-def concat(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
+def concat(
+    datasets: Sequence[xr.Dataset], *, duplicates: Literal["keep", "refuse"] = "keep"
+) -> xr.Dataset:
     """Lay Datasets of one layout end to end.
 
     Parameters
@@ -56,17 +61,24 @@ def concat(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
     datasets : sequence of Dataset
         Opened or made by hand, of one layout. The layout names the dim: record (activations),
         sequence (proteins), episode (episodes); `ann` files can't lie end to end.
+    duplicates : "keep" or "refuse", default "keep"
+        What becomes of rows that several parts have: structures of one name (`structure_id`, or
+        the number where some have no name), episodes of one id. Kept structures get new numbers.
 
     Returns
     -------
     Dataset
         Lazy where its parts are. Each row keeps the file it came from in the coordinate `source`,
-        labels that would repeat are renumbered as the layout says.
+        labels that would repeat are renumbered as the layout says (`source_structure` keeps a
+        structure's old number). Attributes that the layout doesn't know and that differ are left
+        out, with a warning.
 
     Raises
     ------
     LayoutError
         The parts differ in layout, variables, widths or attributes; all differences are named.
+    Refused
+        Several parts have the same rows, and `duplicates` is "refuse".
 
     Examples
     --------
@@ -94,13 +106,50 @@ def concat(datasets: Sequence[xr.Dataset]) -> xr.Dataset:
     labels = [_row_coords(part, layout) for part in parts]
     distinct = layout.join(labels) if layout.labels is not None else labels
     joined = _joined_rows(layout, parts, labels, distinct)
-    joined.attrs = _one_attrs(layout, [dict(p.attrs) for p in parts], _names(parts))
+    joined.attrs = one_attrs(layout, [dict(p.attrs) for p in parts], _names(parts))
     forms = [part.encoding.get("h5dask") for part in parts]
     numbers = new_numbers(layout, labels, distinct)
     known = [pair for pair in zip(forms, numbers, strict=True) if isinstance(pair[0], Contents)]
     if known:
         joined.encoding["h5dask"] = joined_contents(*zip(*known, strict=True))
+    if duplicates == "refuse":
+        refuse_repeated(joined)
     return joined
+
+
+def refuse_repeated(ds: xr.Dataset) -> None:
+    """Refuse rows that several of a Dataset's sources have, by the layout's names for them.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Of several files, as `concat` or `open_dataset` make it.
+
+    Raises
+    ------
+    Refused
+        Some are there twice, or the layout has no name by which rows of several files are told
+        apart.
+    """
+    layout = layout_of(ds)
+    there = {name: ds[name].values for name in layout.identity if name in ds.variables}
+    named = [name for name, column in there.items() if not (column == "").any()]
+    if not named:
+        raise Refused(
+            f"duplicates: {layout.name} has no label by which rows of several files are the same; "
+            'leave duplicates="keep"'
+        )
+    found = pd.DataFrame({"row": there[named[0]], "file": ds["source"].values}).drop_duplicates()
+    files = found.groupby("row", sort=False)["file"].agg(list)
+    repeated = files[files.map(len) > 1]
+    if len(repeated):
+        told = [
+            f"{named[0]} {row!r}: found in {' and '.join(map(str, of))}; expected in one; leave "
+            'all but one out, or keep them with duplicates="keep"'
+            for row, of in repeated.head(_NAMED).items()
+        ]
+        more = [f"and so {len(repeated) - _NAMED} more"] if len(repeated) > _NAMED else []
+        raise Refused("\n".join(told + more))
 
 
 def _measures(part: xr.Dataset, layout: Layout) -> dict[str, dict[str, Any]]:
@@ -236,76 +285,6 @@ def _nan(model: xr.Variable, sizes: Mapping[Any, int]) -> da.Array:
     shape = tuple(sizes.get(d, n) for d, n in zip(model.dims, model.shape, strict=True))
     absent: da.Array = da.full(shape, np.nan, dtype=model.dtype)
     return absent
-
-
-def joined_attrs(layout: Layout, files: Sequence[Contents]) -> dict[str, Any]:
-    """Return the Dataset's attributes: those of the root and of the declared objects."""
-    found = []
-    for contents in files:
-        attrs = {attr.name: attr.value for attr in contents.attrs.get("", ())}
-        for spec in layout.attrs:
-            if spec.path and not placeholders(spec.path):
-                value = contents.attr(spec.path, spec.name)
-                if value is not None:
-                    attrs[spec.name] = value
-        found.append({n: as_text(value) for n, value in attrs.items() if value is not None})
-    return _one_attrs(layout, found, [contents.subject for contents in files])
-
-
-def as_text(value: Any) -> Any:
-    """Return an attribute's value as the Dataset has it: text of fixed length as str."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "surrogateescape")
-    if isinstance(value, np.ndarray) and value.dtype.kind == "S":
-        return np.array([as_text(one) for one in value.ravel()], object).reshape(value.shape)
-    return value
-
-
-def _one_attrs(
-    layout: Layout, parts: Sequence[Mapping[str, Any]], names: Sequence[str]
-) -> dict[str, Any]:
-    """Return one set of attributes; those that disagree are refused, all by name at once."""
-    specs = {spec.name: spec for spec in layout.attrs}
-    joined: dict[str, Any] = {}
-    origin: dict[str, str] = {}
-    said = []
-    for attrs, name in zip(parts, names, strict=True):
-        for key, value in attrs.items():
-            if key not in joined:
-                joined[key], origin[key] = value, name
-                continue
-            spec = specs.get(key)
-            if spec is not None and spec.kind == "json":
-                joined[key], clash = _merged_json(spec, joined[key], value)
-            else:
-                same = np.array_equal(np.asarray(joined[key]), np.asarray(value))
-                clash = [] if same or (spec is not None and spec.varies) else [key]
-            said += [
-                f"attribute {what} differs between {origin[key]} and {name}; "
-                "make them equal before laying the files end to end"
-                for what in clash
-            ]
-    if said:
-        raise LayoutError("\n".join(said))
-    return joined
-
-
-def _merged_json(spec: AttrSpec, mine: Any, other: Any) -> tuple[Any, list[str]]:
-    """Merge two JSON objects key by key; keys that disagree are named."""
-    if mine == other or spec.varies:
-        return mine, []
-    try:
-        left, right = json.loads(mine), json.loads(other)
-    except (TypeError, ValueError):
-        return mine, [spec.name]
-    if not (isinstance(left, dict) and isinstance(right, dict)):
-        return mine, [spec.name]
-    clash = [
-        f"{spec.name}[{key!r}]"
-        for key in left.keys() & right.keys()
-        if left[key] != right[key] and key not in spec.derived
-    ]
-    return json.dumps({**right, **left}), sorted(clash)
 
 
 def warn_left_out(name: str, unknown: Sequence[str]) -> None:

@@ -135,7 +135,8 @@ class AttrSpec:
     derived: tuple[str, ...] = ()
     """Keys inside its JSON that follow from sizes."""
     varies: bool = False
-    """Whether it may differ between files that lie end to end; the first file's is kept."""
+    """Whether it may differ between files that lie end to end; of `allowed` values the last of
+    those found is kept, else the first file's."""
     default: Any = None
     """What a new file gets where the Dataset names none; None: it must be named."""
     doc: str = ""
@@ -205,6 +206,8 @@ class Layout:
     """Labels of a Dataset's rows, and the form it came in -> groups to write."""
     join: Callable[[Sequence[Labels]], Sequence[Labels]] = as_they_are
     """Labels of several files -> labels that stay distinct when they lie end to end."""
+    identity: tuple[str, ...] = ()
+    """Labels of rows by which those of several files are the same; the first that all rows have."""
     numbered: str = ""
     """Label by which groups are numbered, where `renumber` is given."""
     renumber: Callable[[Contents, Mapping[int, int]], Contents] | None = None

@@ -11,11 +11,11 @@ import numpy as np
 
 from h5dask.check.attributes import derived as derived_from
 from h5dask.check.attributes import json_of
+from h5dask.commonattrs import as_text
 from h5dask.contents import Attr, Contents
 from h5dask.drafting import Draft
 from h5dask.errors import LayoutError
 from h5dask.grouping import arrange
-from h5dask.joining import as_text
 from h5dask.layout import AttrSpec, Derived, Layout
 from h5dask.pattern import parse, placeholders
 from h5dask.storage.forms import attr as new_attr

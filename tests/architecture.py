@@ -36,7 +36,8 @@ FLOORS = {
         *("wrong_neighbors",),
     ),
     5: (
-        *("losses", "reader", "assembly", "checking", "joining", "commonform", "segments", "truth"),
+        *("losses", "reader", "assembly", "checking", "joining", "commonform", "commonattrs"),
+        *("segments", "truth"),
         *("writer", "staging", "preparing", "planning", "drafting", "forming", "renewing"),
         *("delivery", "placing", "encoding", "results", "vectors", "keeping"),
     ),

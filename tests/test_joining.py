@@ -14,7 +14,7 @@ import xarray as xr
 
 import h5dask
 from h5dask import layouts
-from h5dask.errors import LayoutError
+from h5dask.errors import LayoutError, Refused
 from h5dask.testing import example, example_file
 from tests.rewriting import files, written
 
@@ -246,3 +246,52 @@ def test_what_lies_apart_says_why(tmp_path: Path) -> None:
         h5dask.concat(mixed)
     with pytest.raises(LayoutError, match=r"has the layout proteins, .* has episodes; only files"):
         h5dask.open_dataset([example_file("episodes"), example_file("proteins")])
+
+
+def test_what_several_files_have_is_refused_if_asked(tmp_path: Path) -> None:
+    paths = files(tmp_path, "proteins", "newer_grid", "newer_grid", "first_generation")
+    parts = [h5dask.open_dataset(path) for path in paths]
+    told = rf"structure_id '1ABC_A': found in {paths[0]} and {paths[1]}; expected in one"
+    with pytest.raises(Refused, match=told):
+        h5dask.concat(parts[:2], duplicates="refuse")
+    assert len(np.unique(h5dask.concat(parts[:2]).structure)) == 6
+    with pytest.raises(Refused, match=r"source_structure 0: found in .*first_generation"):
+        h5dask.concat(parts[1:], duplicates="refuse")
+    assert h5dask.concat(parts[:1], duplicates="refuse") is parts[0]
+    ids = [example("episodes"), example("episodes")]
+    with pytest.raises(Refused, match=r"and so .* more"):
+        h5dask.concat(ids, duplicates="refuse")
+    records = [example("activations"), example("activations")]
+    with pytest.raises(Refused, match="activations has no label by which rows of several files"):
+        h5dask.concat(records, duplicates="refuse")
+
+
+def test_the_old_number_of_each_structure_is_kept(tmp_path: Path) -> None:
+    paths = files(tmp_path, "proteins", "numbers_with_gaps", "first_generation")
+    parts = [h5dask.open_dataset(path) for path in paths]
+    for both in (h5dask.concat(parts), h5dask.open_dataset(paths)):
+        old = np.concatenate([part.structure.values for part in parts])
+        assert both.source_structure.values.tolist() == old.tolist()
+
+
+def test_attributes_of_one_file_alone_are_left_out(tmp_path: Path) -> None:
+    paths = files(tmp_path, "proteins", "campaign", "campaign_with_logits")
+    told = "sample_count: left out of the joined Dataset; these attributes differ"
+    with pytest.warns(UserWarning, match=told):
+        both = h5dask.open_dataset(paths)
+    assert "sample_count" not in both.attrs
+    assert both.attrs["job_id"] == "job-7"
+    back = written(both, tmp_path / "both.h5")
+    assert "sample_count" not in back.attrs
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_the_generation_that_tells_axes_apart_is_kept(swap: bool, tmp_path: Path) -> None:
+    names = ["newer_sampling", "newer_grid", "averaged_rank_three"]
+    paths = files(tmp_path, "proteins", *(names[::-1] if swap else names))
+    both = h5dask.open_dataset(paths)
+    assert both.attrs["schema_version"] == "sampling_averaged_v1"
+    assert h5dask.open_dataset(sorted(p for p in paths if "newer" in p)).schema_version == "grid_v1"
+    back = written(both, tmp_path / "both.h5")
+    assert sorted(back.temperature.values) == sorted(both.temperature.values)
+    assert sorted(back.noise.values) == sorted(both.noise.values)

@@ -257,8 +257,8 @@ def renumber(found: Contents, numbers: Mapping[int, int]) -> Contents:
 def join(parts: Sequence[Labels]) -> Sequence[Labels]:
     """Renumber the structures where two files number them alike.
 
-    The old number stays as `source_structure`. A `structure_id` that only some files have is
-    empty for the others.
+    The number in its own file stays as `source_structure`. A `structure_id` that only some files
+    have is empty for the others.
     """
     numbers = [_rows.numbers(p, "structure", _rows.length(p, ("structure",), None)) for p in parts]
     distinct = [np.unique(column) for column in numbers]
@@ -266,9 +266,8 @@ def join(parts: Sequence[Labels]) -> Sequence[Labels]:
     if any("structure_id" in part for part in parts):
         for part, column in zip(joined, numbers, strict=True):
             part.setdefault("structure_id", _rows.column([""] * len(column)))
-    if any("source_structure" in part for part in parts):
-        for part, column in zip(joined, numbers, strict=True):
-            part.setdefault("source_structure", column.astype(np.int32))
+    for part, column in zip(joined, numbers, strict=True):
+        part.setdefault("source_structure", column.astype(np.int32))
     if len(np.unique(np.concatenate(distinct))) == sum(map(len, distinct)) if parts else True:
         return joined
     start = 0
@@ -276,7 +275,6 @@ def join(parts: Sequence[Labels]) -> Sequence[Labels]:
         known, first, code = np.unique(column, return_index=True, return_inverse=True)
         rank = np.empty(len(known), np.int64)
         rank[np.argsort(first)] = np.arange(len(known))
-        part["source_structure"] = column.astype(np.int32)
         part["structure"] = (rank[code] + start).astype(np.int32)
         start += len(known)
     return joined

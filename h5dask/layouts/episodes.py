@@ -203,6 +203,7 @@ LAYOUT = Layout(
     ),
     marks=("embeddings", "episode_ids"),
     along="episode",
+    identity=("episode_ids",),
     rules=rules,
     limits=limits,
     checks=_CHECKS,

@@ -214,9 +214,11 @@ LAYOUT = Layout(
         AttrSpec(
             path="",
             name="schema_version",
+            # The later tells the axes of arrays apart that the earlier never have.
             allowed=("sampling_v1", "grid_v1", "sampling_averaged_v1"),
             required=False,
             at_opening=True,
+            varies=True,
             doc="generation of the file",
         ),
     ),
@@ -229,6 +231,7 @@ LAYOUT = Layout(
     labels=_structures.labels,
     groups=_grids.groups,
     join=_structures.join,
+    identity=("structure_id", "source_structure"),
     numbered="structure",
     renumber=_structures.renumber,
     derive=derive,
