@@ -30,12 +30,12 @@ _HOMES = {
     "neighbors_within": "ops.neighbors",
     "fit": "ops.normalization",
     "normalize": "ops.normalization",
-    "pad": "ops.ragged",
+    "pad": "ops.padding",
     "recall": "truth.recalling",
     "repair": "truth.verifying",
     "verify": "truth.verifying",
     "scan": "ops.scanning",
-    "split": "ops.ragged",
+    "split": "ops.splitting",
     "drop_bad_rows": "ops.dropping",
     "logit_statistics": "ops.logits",
     "compare_logits": "ops.logits",
@@ -91,9 +91,9 @@ if TYPE_CHECKING:
     from h5dask.ops.neighbors import neighbors_within as neighbors_within
     from h5dask.ops.normalization import fit as fit
     from h5dask.ops.normalization import normalize as normalize
-    from h5dask.ops.ragged import pad as pad
-    from h5dask.ops.ragged import split as split
+    from h5dask.ops.padding import pad as pad
     from h5dask.ops.scanning import scan as scan
+    from h5dask.ops.splitting import split as split
     from h5dask.ops.statistics import summarize as summarize
     from h5dask.reader import identify as identify
     from h5dask.reader import open_dataset as open_dataset

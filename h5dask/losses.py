@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from dask.base import optimize
 
 from h5dask.chunkindex import ChunkIndex
 from h5dask.errors import WorkersLost
+from h5dask.landing import landing
 from h5dask.storage.array import StoredArray
 from h5dask.storage.selection import per_axis, select
 from h5dask.threads import one_blas_thread
@@ -28,7 +30,8 @@ Read = tuple[StoredArray, tuple[Any, ...]]
 def compute(*collections: Any) -> tuple[Any, ...]:
     """Compute dask collections together, as `dask.compute` does, fit for whatever scheduler.
 
-    BLAS has one thread meanwhile: the tasks are what is parallel.
+    BLAS has one thread meanwhile: the tasks are what is parallel. On threads the blocks of large
+    results are put in their place at once: such a result takes its own memory, and no more.
 
     Parameters
     ----------
@@ -48,7 +51,8 @@ def compute(*collections: Any) -> tuple[Any, ...]:
     """
     try:
         with one_blas_thread():
-            return tuple(compute_all(*collections))
+            landed = landing(collections)
+            return landed.results(compute_all(*chain(*landed.parts)))
     except _losses() as error:
         raise explained(error, collections) from None
 

@@ -37,7 +37,7 @@ FLOORS = {
     ),
     5: (
         *("losses", "reader", "assembly", "checking", "joining", "commonform", "commonattrs"),
-        *("segments", "truth"),
+        *("segments", "truth", "landing"),
         *("writer", "staging", "preparing", "planning", "drafting", "forming", "renewing"),
         *("delivery", "placing", "encoding", "results", "vectors", "keeping"),
     ),

@@ -17,7 +17,7 @@ import xarray as xr
 
 import h5dask
 from h5dask.errors import CorruptInput, InputChanged, NotFound
-from h5dask.storage import remote
+from h5dask.storage import ranges, remote
 from h5dask.testing import example
 from tests.files import LAYOUTS, ann, episodes, hostile
 
@@ -168,14 +168,14 @@ def test_what_is_carried_over_comes_from_a_store_too(tmp_path: Path) -> None:
 def during_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], None]]]:
     """Actions that are taken once each, after a byte range of a local file was read."""
     actions: list[Callable[[], None]] = []
-    real = remote._LocalFile.read_into
+    real = ranges.LocalFile.read_into
 
     def read_into(self: Any, offset: int, into: memoryview) -> None:
         real(self, offset, into)
         if actions:
             actions.pop()()
 
-    monkeypatch.setattr(remote._LocalFile, "read_into", read_into)
+    monkeypatch.setattr(ranges.LocalFile, "read_into", read_into)
     with dask.config.set(scheduler="synchronous"):
         yield actions
     assert not actions

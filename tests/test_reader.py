@@ -16,7 +16,7 @@ import xarray as xr
 import h5dask
 from h5dask import layouts
 from h5dask.errors import LayoutError, NotFound, Refused
-from h5dask.storage.remote import _LocalFile
+from h5dask.storage.ranges import LocalFile
 from h5dask.testing import example, example_file
 from tests.files import activations, proteins
 from tests.files.same import differences
@@ -36,13 +36,13 @@ def made() -> None:
 def bytes_read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Note how many bytes each read of a local file takes."""
     noted: list[int] = []
-    plain = _LocalFile.read_into
+    plain = LocalFile.read_into
 
-    def noting(self: _LocalFile, offset: int, into: memoryview) -> None:
+    def noting(self: LocalFile, offset: int, into: memoryview) -> None:
         noted.append(into.nbytes)
         plain(self, offset, into)
 
-    monkeypatch.setattr(_LocalFile, "read_into", noting)
+    monkeypatch.setattr(LocalFile, "read_into", noting)
     return noted
 
 

@@ -6,6 +6,7 @@ array is plain columns: it pickles, holds no open file and no lock, and reads wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,10 +21,13 @@ from h5dask.chunkindex import CHUNKED, INLINE, LIBRARY, ChunkIndex
 from h5dask.contents import ArrayForm
 from h5dask.errors import CorruptInput, Refused
 from h5dask.storage.elements import Files, read_values, slab_of
-from h5dask.storage.place import Place
+from h5dask.storage.place import Place, bytes_of
+from h5dask.storage.ranges import read_ranges
 from h5dask.storage.remote import Source
 from h5dask.storage.selection import per_axis, select
 
+_SEVERAL = 8
+"""Datasets that are worth to be read together."""
 ABSENT = -9
 """In `Segments.offsets`: the group has no such dataset; its rows read as NaN, 0 or ""."""
 
@@ -127,8 +131,10 @@ class StoredArray(BackendArray):
         boxes: tuple[slice, ...],
         out: NDArray[Any],
     ) -> None:
-        """Read consecutive rows of one lane, segment by segment."""
+        """Read consecutive rows of one lane, segment by segment, or all at once."""
         starts = self.segments.starts
+        if self._read_plain(files, lane, run, boxes, out):
+            return
         at = int(np.searchsorted(starts, run.start, side="right")) - 1
         row = run.start
         while row < run.stop:
@@ -138,6 +144,42 @@ class StoredArray(BackendArray):
                 part = out[row - run.start : stop - run.start]
                 self._read_segment(files, lane, at, slice(row - first, stop - first), boxes, part)
             row, at = max(row, stop), at + 1
+
+    def _read_plain(
+        self,
+        files: Files,
+        lane: int,
+        run: slice,
+        boxes: tuple[slice, ...],
+        out: NDArray[Any],
+    ) -> bool:
+        """Read rows of many small datasets if they lie in one file as they are wanted."""
+        seg = self.segments
+        first = int(np.searchsorted(seg.starts, run.start, side="right")) - 1
+        last = int(np.searchsorted(seg.starts, run.stop, side="left"))
+        begin = np.maximum(seg.starts[first:last], run.start)
+        rows = np.minimum(seg.starts[first + 1 : last + 1], run.stop) - begin
+        held = first + np.flatnonzero(rows)
+        if len(held) < _SEVERAL or boxes != tuple(slice(0, n) for n in self.trailing):
+            return False
+        source, form = int(seg.sources[held[0]]), int(seg.forms[lane, held[0]])
+        if (
+            (seg.offsets[lane, held] < 0).any()
+            or (seg.sources[held] != source).any()
+            or (seg.forms[lane, held] != form).any()
+            or self.forms[form].dtype != out.dtype.str
+            or not out.flags.c_contiguous
+        ):
+            return False
+        row = math.prod(self.trailing) * self.dtype.itemsize
+        inside = held - first
+        offsets = seg.offsets[lane, held] + (begin[inside] - seg.starts[held]) * row
+        try:
+            into = memoryview(bytes_of(out))
+            read_ranges(files.ranges(source), offsets, rows[inside] * row, into)
+        except CorruptInput:
+            return False  # read one by one, each fails by its name
+        return True
 
     def _read_segment(
         self,

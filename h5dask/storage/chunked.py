@@ -26,7 +26,7 @@ from h5dask.storage.place import (
     scratch,
     whole_from,
 )
-from h5dask.storage.remote import Ranges
+from h5dask.storage.ranges import Ranges
 
 MAX_CHUNK = 2**29
 """Decoded bytes of one filtered chunk; more is refused, for a small file may hold huge ones."""

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from h5dask.errors import CorruptInput, Refused
 from h5dask.storage import heap, library, plugins
 from h5dask.storage.place import Place
+from h5dask.storage.ranges import Ranges
 from h5dask.storage.read import read_box
-from h5dask.storage.remote import Ranges, Source
+from h5dask.storage.remote import Source
 
 
 class Files:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5dask.errors import CorruptInput
-from h5dask.storage.remote import Ranges
+from h5dask.storage.ranges import Ranges
 
 _COLLECTION = struct.Struct("<4sB3xQ")
 _OBJECT = struct.Struct("<HHIQ")

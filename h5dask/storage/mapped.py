@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from h5dask.storage.remote import truncated
+from h5dask.storage.ranges import truncated
 
 
 @contextmanager

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5dask.errors import CorruptInput, H5daskError, LayoutError, NotFound, Refused
-from h5dask.storage.remote import Ranges, Source
+from h5dask.storage.ranges import Ranges
+from h5dask.storage.remote import Source
 from h5dask.storage.selection import per_axis, select
 
 _BATCH_NBYTES = 4 * 2**20

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from h5dask.chunkindex import ChunkIndex
 from h5dask.contents import ArrayForm
 from h5dask.errors import CorruptInput
-from h5dask.storage.remote import Ranges
+from h5dask.storage.ranges import Ranges
 
 Box = tuple[slice, ...]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from h5dask.chunkindex import NOTHING
 from h5dask.storage.chunked import read_chunked
 from h5dask.storage.place import PIECE, Box, Place, bytes_of, fill_value, load, scratch, whole_from
-from h5dask.storage.remote import Ranges
+from h5dask.storage.ranges import Ranges
 
 _SPARSE = 16
 """A row that is needed to less than one part in this is read in parts ..."""

@@ -18,7 +18,8 @@ from h5dask.contents import ArrayForm
 from h5dask.errors import CorruptInput
 from h5dask.storage.array import Segments, StoredArray
 from h5dask.storage.place import PIECE
-from h5dask.storage.remote import Ranges, Source
+from h5dask.storage.ranges import Ranges
+from h5dask.storage.remote import Source
 from h5dask.storage.selection import per_axis, select
 from h5dask.storage.space import Reservation, full_disk_told
 

@@ -13,18 +13,17 @@ import io
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, cast
 
 import fsspec
 
 from h5dask.errors import (
     AccessDenied,
     Conflict,
-    CorruptInput,
     H5daskError,
     InputChanged,
     NotFound,
@@ -32,18 +31,12 @@ from h5dask.errors import (
     Refused,
     StoreUnavailable,
 )
+from h5dask.storage.ranges import InMemory, LocalFile, Ranges, spread
 
 FILE_OBJECT = "file object"
 """How the name of an open file begins that was read whole, and can't be opened again."""
 UrlPath = str | os.PathLike[str] | BinaryIO
 """What names one file: a local path, an fsspec URL, or an open binary file."""
-
-
-class Ranges(Protocol):
-    """An open source of bytes."""
-
-    def read_into(self, offset: int, into: memoryview) -> None:
-        """Fill `into` with the bytes that start at `offset`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +61,13 @@ class Source:
     def open(self) -> Iterator[Ranges]:
         """Open the bytes for reading; the fingerprint is checked before and after."""
         if self.content is not None:
-            yield _InMemory(self.url, self.content)
+            yield InMemory(self.url, self.content)
         elif self.is_local:
             with translated(self.url):
                 number = os.open(self.url, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 _check(self, _state(os.fstat(number)))
-                yield _LocalFile(self.url, number)
+                yield LocalFile(self.url, number)
                 _check(self, _state(os.fstat(number)))
             finally:
                 os.close(number)
@@ -126,59 +119,19 @@ def _check(source: Source, now: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _LocalFile:
-    url: str
-    number: int
-
-    def read_into(self, offset: int, into: memoryview) -> None:
-        done, wanted = 0, into.nbytes
-        while done < wanted:
-            try:
-                n = os.preadv(self.number, [into[done:] if done else into], offset + done)
-            except OverflowError:
-                n = 0  # an offset that no file has
-            except OSError as error:
-                raise StoreUnavailable(
-                    f"{self.url}: {wanted:,} bytes at offset {offset:,} can't be read "
-                    f"({error.strerror}); check the disk or network it is on"
-                ) from None
-            if n == 0:
-                raise truncated(self.url, offset, wanted, done)
-            done += n
-
-
-@dataclass(frozen=True, slots=True)
-class _InMemory:
-    url: str
-    content: bytes
-
-    def read_into(self, offset: int, into: memoryview) -> None:
-        part = self.content[offset : offset + into.nbytes]
-        if len(part) < into.nbytes:
-            raise truncated(self.url, offset, into.nbytes, len(part))
-        into[:] = part
-
-
-@dataclass(frozen=True, slots=True)
 class _Object:
     url: str
     filesystem: Any
     path: str
 
     def read_into(self, offset: int, into: memoryview) -> None:
+        self.read_parts(offset, [into])
+
+    def read_parts(self, offset: int, parts: Sequence[memoryview]) -> None:
+        wanted = sum(part.nbytes for part in parts)
         with translated(self.url):
-            part = self.filesystem.cat_file(self.path, start=offset, end=offset + into.nbytes)
-        if len(part) != into.nbytes:
-            raise truncated(self.url, offset, into.nbytes, len(part))
-        into[:] = part
-
-
-def truncated(url: str, offset: int, wanted: int, got: int) -> CorruptInput:
-    """Return the error for a byte range that the file doesn't have."""
-    return CorruptInput(
-        f"{url}: truncated: {wanted:,} bytes wanted at offset {offset:,}, {got:,} there; "
-        "copy or download it again"
-    )
+            found = self.filesystem.cat_file(self.path, start=offset, end=offset + wanted)
+        spread(found, self.url, offset, parts)
 
 
 def expand(

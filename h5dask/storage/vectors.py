@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from h5dask.errors import CorruptInput, LayoutError, Refused
+from h5dask.storage.ranges import Ranges
 from h5dask.storage.region import (
     COUNT,
     Region,
@@ -23,7 +24,7 @@ from h5dask.storage.region import (
     read_words,
     refuse_other_size,
 )
-from h5dask.storage.remote import Ranges, Source
+from h5dask.storage.remote import Source
 
 DTYPES = ("float32", "float64", "float16", "int8", "uint8")
 """What values of vectors may be."""

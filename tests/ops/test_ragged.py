@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 import h5dask
 from h5dask.errors import Refused
 from h5dask.indexes import RaggedIndex
-from h5dask.ops import ragged
-from h5dask.ops.ragged import pad, split
+from h5dask.ops import padding
+from h5dask.ops.padding import pad
+from h5dask.ops.splitting import split
 from h5dask.positions import elements_of
 from h5dask.results import open_any, write_result
 from h5dask.testing import example
@@ -72,7 +73,9 @@ def check(ds: xr.Dataset, padded: xr.Dataset, width: int | None = None) -> None:
             np.testing.assert_array_equal(one[name].values[:n], each[at][:n])
             assert not one[name].values[n:].any()
         if "pseudo_perplexity" in ds:
-            np.testing.assert_array_equal(one.pseudo_perplexity.values, ds.pseudo_perplexity.values[at])
+            np.testing.assert_array_equal(
+                one.pseudo_perplexity.values, ds.pseudo_perplexity.values[at]
+            )
 
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(1, 3)).flatmap(
@@ -92,7 +95,7 @@ def test_structures_that_agree_make_a_grid(
 ) -> None:
     ds = made(found)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ragged, "BLOCK_SIZE", block)
+        patch.setattr(padding, "BLOCK_SIZE", block)
         padded = pad(ds.chunk(residue=chunk, aa=4))
     assert isinstance(padded.logits.data, da.Array)
     assert padded.sequences.dims[0] == "structure"
@@ -241,6 +244,6 @@ def test_each_block_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return block
 
     values = da.from_array(ds.sequences.values, chunks=7).map_blocks(noted, dtype=np.int32)
-    monkeypatch.setattr(ragged, "BLOCK_SIZE", 40)
+    monkeypatch.setattr(padding, "BLOCK_SIZE", 40)
     pad(ds.assign(sequences=("residue", values))).compute()
     assert sum(seen) == ds.sizes["residue"]

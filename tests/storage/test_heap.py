@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from h5dask.errors import CorruptInput
 from h5dask.storage import heap
 from h5dask.storage.place import DESCRIPTOR
-from h5dask.storage.remote import _InMemory
+from h5dask.storage.ranges import InMemory
 
 TEXTS = st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), max_size=40)
 
@@ -30,7 +30,7 @@ def in_memory(values: Any, dtype: Any) -> tuple[bytes, np.ndarray[Any, Any], int
 
 
 def read(content: bytes, descriptors: np.ndarray[Any, Any], *, as_text: bool = True) -> list[Any]:
-    return heap.resolve(_InMemory("f", content), "x", 0, descriptors, as_text).tolist()
+    return heap.resolve(InMemory("f", content), "x", 0, descriptors, as_text).tolist()
 
 
 @given(TEXTS)
@@ -106,5 +106,5 @@ def test_a_heap_of_an_impossible_size(size: int) -> None:
 
 def test_offsets_count_from_the_end_of_a_user_block(tmp_path: Path) -> None:
     content, descriptors, _ = in_memory(np.array(["abc"], object), h5py.string_dtype())
-    shifted = _InMemory("f", bytes(512) + content)
+    shifted = InMemory("f", bytes(512) + content)
     assert heap.resolve(shifted, "x", 512, descriptors, True).tolist() == ["abc"]
