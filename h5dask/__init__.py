@@ -31,6 +31,7 @@ _HOMES = {
     "fit": "ops.normalization",
     "normalize": "ops.normalization",
     "pad": "ops.padding",
+    "profile": "ops.residues",
     "recall": "truth.recalling",
     "repair": "truth.verifying",
     "verify": "truth.verifying",
@@ -64,6 +65,7 @@ __all__ = [
     "open_vectors",
     "pad",
     "pca",
+    "profile",
     "recall",
     "repair",
     "run",
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
     from h5dask.ops.normalization import fit as fit
     from h5dask.ops.normalization import normalize as normalize
     from h5dask.ops.padding import pad as pad
+    from h5dask.ops.residues import profile as profile
     from h5dask.ops.scanning import scan as scan
     from h5dask.ops.splitting import split as split
     from h5dask.ops.statistics import summarize as summarize

@@ -6,6 +6,7 @@ the two only costs a second run. Nothing here computes, and dask isn't imported 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -29,6 +30,8 @@ from h5dask.progress import Progress, silent
 from h5dask.storage.remote import UrlPath, expand, resolved
 
 _ATTEMPTS = 10
+_FOLDERS = ".zarr"
+"""How the name of an output ends that is a folder."""
 __all__ = ["Job", "Outcome", "Policy", "run"]
 
 COMPUTED_WITH = ("h5dask", "dask", "distributed", "h5py", "numpy", "numba", "xarray")
@@ -56,7 +59,8 @@ def run(
     inputs : path, URL, glob, or iterable of them
         What it is made of; their state is part of the digest.
     output : path
-        Local path. While the run works, `<output>.h5dask/` holds its state; afterwards
+        Local path of a file, or of a .zarr. While the run works, `<output>.h5dask/` holds its
+        state; afterwards
         `<output>.run.json` tells how the output came to be.
     name : str, optional
         What is run; the function's name without it.
@@ -116,6 +120,7 @@ def run(
                 parameters=told,
                 progress=silent() if progress is None else progress,
                 state=State(target + states.ENDING, digest),
+                former=None if policy.force else _usable(known, named, told, target),
             )
             record = _worked(work, job, named, lease, policy.keep)
             return Outcome(output=target, what="done", record=record)
@@ -130,7 +135,7 @@ def _local(output: str | os.PathLike[str]) -> str:
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise NotFound(f"{target}: no folder {folder!r}; make it first")
-    if os.path.isdir(target):
+    if os.path.isdir(target) and not target.endswith(_FOLDERS):
         raise NotFound(f"{target}: is a folder; name a file in it")
     return target
 
@@ -171,6 +176,16 @@ def _clear(target: str) -> None:
     if os.path.isdir(folder):
         with suppress(Held), _leased(target):
             states.remove_contents(folder)
+
+
+def _usable(
+    record: Record | None, name: str, parameters: Mapping[str, Any], target: str
+) -> Record | None:
+    """Return the record of an output that the same work made, of other inputs; else None."""
+    if record is None or not is_current(record, record.digest, target):
+        return None
+    same = record.name == name and dict(record.parameters) == json.loads(json.dumps(parameters, default=str))
+    return record if same and record.versions.get("h5dask") == _versions()["h5dask"] else None
 
 
 def _worked(work: Callable[[Job], Any], job: Job, name: str, lease: Lease, keep: int) -> Record:

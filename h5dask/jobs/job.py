@@ -70,6 +70,8 @@ class Job:
     """What a person watches."""
     state: State
     """Which steps are done."""
+    former: Record | None = None
+    """Of the run that made the output there, by the same work and parameters."""
     counts: Counter[str] = field(default_factory=Counter)
     """What the work counts, for the record."""
     notes: list[str] = field(default_factory=list)
@@ -85,6 +87,21 @@ class Job:
     def urls(self) -> list[str]:
         """The inputs, to open them."""
         return [source.url for source in self.inputs]
+
+    @property
+    def added(self) -> list[str] | None:
+        """Inputs that the output there isn't made of yet; None where it can't be gone on with.
+
+        It can where the same work made it with the same parameters and version, it is untouched,
+        and all that it was made of is here and unchanged.
+        """
+        if self.former is None:
+            return None
+        now = {source.url: source.fingerprint for source in self.inputs}
+        was = {one["url"]: one["fingerprint"] for one in self.former.inputs}
+        if any(now.get(url) != mark for url, mark in was.items()):
+            return None
+        return [url for url in now if url not in was]
 
     def part(self, number: int | None = None, *, ending: str | None = None) -> str:
         """Return where to make the output, or one beside it: `queries-0001.h5`, `queries.npy`."""

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from h5dask.errors import AccessDenied
-from h5dask.jobs.record import Record
-from h5dask.storage.remote import fingerprint, publish
+from h5dask.errors import AccessDenied, OutOfSpace
+from h5dask.jobs.record import Record, files_of, state_of
+from h5dask.storage.remote import publish
 
 
 def publish_parts(
@@ -34,18 +34,46 @@ def publish_parts(
         target = os.path.join(folder, name)
         if keep:
             _set_aside(target)
-        publish(part, target)
+        if os.path.isdir(part):
+            _publish_folder(part, target)
+        else:
+            publish(part, target)
         _remove_old(target, keep)
     held = {one["name"] for one in former.outputs} if former is not None else set()
     for name in sorted(held - set(parts)):
-        with suppress(FileNotFoundError):
-            os.unlink(os.path.join(folder, name))
+        remove(os.path.join(folder, name))
     found = []
     for name in parts:
         path = os.path.join(folder, name)
-        nbytes = os.stat(path).st_size
-        found.append({"name": name, "fingerprint": fingerprint(path), "nbytes": nbytes})
+        nbytes = sum(os.stat(one).st_size for one in files_of(path))
+        found.append({"name": name, "fingerprint": state_of(path), "nbytes": nbytes})
     return found
+
+
+def remove(path: str) -> None:
+    """Remove an output, file or folder, if it is there."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+        return
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _publish_folder(part: str, target: str) -> None:
+    """Put a folder in its place; the one that is there steps aside for that moment, and goes.
+
+    A crash in between leaves it in the run's folder: the next run makes the output anew.
+    """
+    former = f"{part}.former"
+    try:
+        os.sync()  # a folder such as .zarr has too many files to sync them one by one
+        if os.path.exists(target):
+            os.rename(target, former)
+        os.rename(part, target)
+        os.sync()
+    except OSError as error:
+        raise OutOfSpace(f"{target}: could not be written to disk ({error.strerror})") from None
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def _set_aside(target: str) -> None:
@@ -54,6 +82,10 @@ def _set_aside(target: str) -> None:
         return
     written = time.gmtime(os.stat(target).st_mtime)
     second = f"{target}.{time.strftime('%Y%m%dT%H%M%SZ', written)}.old"
+    if os.path.isdir(target):
+        if not os.path.exists(second):
+            os.rename(target, second)
+        return
     try:
         os.link(target, second)
     except FileExistsError:
@@ -73,7 +105,7 @@ def _remove_old(target: str, keep: int) -> None:
             one for one in os.listdir(folder) if one.startswith(name + ".") and _is_old(one, name)
         )
         for one in old[: max(0, len(old) - keep)] if keep else []:
-            os.unlink(os.path.join(folder, one))
+            remove(os.path.join(folder, one))
 
 
 def _is_old(name: str, output: str) -> bool:

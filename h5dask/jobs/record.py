@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from h5dask.errors import NotFound
 from h5dask.jobs.state import write_whole
 from h5dask.storage.remote import Source, fingerprint, translated
 
@@ -96,8 +97,23 @@ def is_current(record: Record | None, digest: str, output: str) -> bool:
     folder = os.path.dirname(output)
     try:
         return all(
-            fingerprint(os.path.join(folder, one["name"])) == one["fingerprint"]
+            state_of(os.path.join(folder, one["name"])) == one["fingerprint"]
             for one in record.outputs
         )
-    except OSError:
+    except (OSError, NotFound):
         return False
+
+
+def state_of(path: str) -> str:
+    """Return the fingerprint of a file; of a folder such as .zarr, one of all files in it."""
+    if not os.path.isdir(path):
+        return fingerprint(path)
+    told = [(os.path.relpath(one, path), fingerprint(one)) for one in files_of(path)]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def files_of(path: str) -> list[str]:
+    """Return a file, or all files below a folder, in order."""
+    if not os.path.isdir(path):
+        return [path]
+    return sorted(os.path.join(at, name) for at, _, names in os.walk(path) for name in names)

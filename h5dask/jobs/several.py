@@ -19,6 +19,7 @@ from h5dask.errors import (
     WorkersLost,
 )
 from h5dask.jobs import Job, Outcome, Policy, run
+from h5dask.jobs.publishing import remove
 from h5dask.jobs.record import ENDING, read
 from h5dask.jobs.state import write_whole
 from h5dask.progress import Progress
@@ -151,8 +152,7 @@ def _vanished(url: str, output: str, policy: Policy) -> Outcome:
     record = read(output)
     if policy.vanished == "remove" and record is not None:
         for one in record.outputs:
-            with suppress(FileNotFoundError):
-                os.unlink(os.path.join(os.path.dirname(output), one["name"]))
+            remove(os.path.join(os.path.dirname(output), one["name"]))
         with suppress(FileNotFoundError):
             os.unlink(output + ENDING)
     done = "removed" if policy.vanished == "remove" else "kept"

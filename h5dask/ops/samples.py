@@ -1,0 +1,128 @@
+"""One block of whole structures -> all that its samples have in common, and what errors say of it.
+
+What is lazy and labelled lies in `residues`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from h5dask.errors import Refused
+from h5dask.kernels.probabilities import weigh
+from h5dask.kernels.profiles import (
+    LETTERS,
+    UNKNOWN,
+    Floats,
+    Letters,
+    agreement,
+    consensus,
+    count,
+    samples_of,
+    shares,
+)
+from h5dask.ops.references import Matched
+from h5dask.ops.runs import Ints
+from h5dask.ops.structures import NAMED, Grid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Piece:
+    """What a task knows of its block beside values."""
+
+    lengths: Ints
+    """Residues of each sequence: (sequence,)."""
+    profiles: Ints
+    """Profile of each, counted from the block's first: (sequence,)."""
+    structures: NDArray[Any]
+    """Number of each one's structure: (sequence,)."""
+    samples: NDArray[Any]
+    """Number of each among its structure's samples: (sequence,)."""
+    natives: tuple[Letters, Ints] | None
+    """References, and where each profile's begins, if any: (element,), (profile,)."""
+
+
+def pieces_of(grid: Grid, natives: Matched | None) -> Iterator[Piece]:
+    """Yield what there is to know of each block."""
+    table = grid.structures.index.table
+    labels = [
+        table[name].values for name in ("structure", "sample", grid.structures.index.row_size)
+    ]
+    counted = np.append(0, grid.ends("profile"))
+    start = 0
+    for stop in grid.at:
+        rows = slice(grid.structures.firsts[start], grid.structures.firsts[stop])
+        numbers, samples, lengths = (one[rows] for one in labels)
+        given = None
+        if natives is not None:
+            letters, places = natives.of(start, stop)
+            given = letters, np.repeat(places, np.diff(counted[start : stop + 1]))
+        yield Piece(
+            lengths=lengths.astype(np.int64),
+            profiles=grid.of_sequence[rows] - counted[start],
+            structures=numbers,
+            samples=samples,
+            natives=given,
+        )
+        start = stop
+
+
+def profiled(
+    sequences: NDArray[Any], *others: Any, background: Floats | None
+) -> Mapping[str, NDArray[Any]]:
+    """Return all results of a block: after its sequences come other values, and its piece."""
+    *values, piece = others
+    letters = _letters(sequences[:, 0], piece)
+    samples = samples_of(piece.lengths, piece.profiles)
+    counts = count(letters, samples)
+    frequency, bits, diversity = shares(counts, samples)
+    found: dict[str, NDArray[Any]] = {
+        "frequency": frequency,
+        "frequency_entropy": bits,
+        "diversity": diversity,
+    }
+    if background is not None:
+        found |= weigh(values[0], letters, samples, background)._asdict()
+        with np.errstate(over="ignore"):
+            found["perplexity"] = np.exp(found["score"])
+        found["rank"] = _ranks(found["score"], piece.profiles, samples.firsts)
+    elif values:
+        found["rank"] = _ranks(values[0][:, 0], piece.profiles, samples.firsts)
+    found["consensus"] = consensus(counts, found.get("pssm", frequency))
+    if piece.natives is not None:
+        natives, places = piece.natives
+        own = places[piece.profiles]
+        found["recovery"] = agreement(letters, samples.starts, natives, own)
+        common = found["consensus"].astype(np.int8)
+        found["consensus_recovery"] = agreement(common, samples.places, natives, places)
+    return found
+
+
+def _letters(values: NDArray[Any], piece: Piece) -> Letters:
+    """Return amino acids in a byte each; Refused where they are none."""
+    outside = np.flatnonzero((values < 0) | (values >= LETTERS))
+    if len(outside):
+        owners = np.searchsorted(np.cumsum(piece.lengths), outside, side="right")
+        told = [
+            f"{values[i]} in structure {piece.structures[own]}, sample {piece.samples[own]}"
+            for i, own in zip(outside[:NAMED], owners, strict=False)
+        ]
+        more = f" and {len(outside) - NAMED} more of this block" if len(outside) > NAMED else ""
+        raise Refused(
+            f"sequences: found {'; '.join(told)}{more}; expected 0 to {UNKNOWN}; drop those "
+            f"samples, or write {UNKNOWN} (X) for what is unknown"
+        )
+    letters: Letters = values.astype(np.int8)
+    return letters
+
+
+def _ranks(scores: NDArray[Any], profiles: Ints, firsts: Ints) -> Ints:
+    """Return how many samples of its profile come before each."""
+    order = np.lexsort((scores, profiles))
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order)) - firsts[profiles[order]]
+    return ranks
