@@ -6,12 +6,12 @@ is held longer than it takes to look at it, whatever else is computed along with
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, product
+from operator import attrgetter
 from typing import Any
 from uuid import uuid4
 
@@ -264,7 +264,22 @@ def blocked(variable: xr.Variable) -> da.Array:
     """Return a variable's values as a dask array, in blocks of rows where it has none."""
     if variable.chunks is not None:
         return variable.data  # type: ignore[no-any-return]
-    row = math.prod(variable.shape[1:]) * variable.dtype.itemsize
-    rows = {variable.dims[0]: max(1, BLOCK_SIZE // max(row, 1))} if variable.dims else {}
-    name = f"values-{uuid4().hex}"  # without one, dask would read all values to make one
-    return variable.to_base_variable().chunk(rows, name=name).data  # type: ignore[no-any-return]
+    if not variable.dims:
+        return views(variable, ())
+    rows = max(1, BLOCK_SIZE * len(variable) // max(1, variable.nbytes))
+    whole, rest = divmod(len(variable), rows)
+    return views(variable, (rows,) * whole + (rest,) * (rest > 0 or not whole))
+
+
+def views(variable: xr.Variable, lengths: tuple[int, ...]) -> da.Array:
+    """Return values in memory in blocks of rows, none of them copied, as dask itself would."""
+    name = f"values-{uuid4().hex}"  # to make one of the values, dask would read them all
+    whole = tuple((n,) for n in variable.shape[1:])
+    starts = [*accumulate(lengths, initial=0)][: max(1, len(lengths))]
+    graph = {}
+    for i, start in enumerate(starts):
+        key = (name, i, *(0 for _ in whole)) if lengths else (name,)
+        part = variable[start : start + lengths[i]] if lengths else variable
+        graph[key] = Task(key, attrgetter("values"), part)
+    chunks = (lengths, *whole) if lengths else ()
+    return da.Array(graph, name, chunks, dtype=variable.dtype)

@@ -7,20 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
-from operator import attrgetter
 from typing import Any, Self
-from uuid import uuid4
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask._task_spec import Task  # see docs.dask.org/en/stable/spec
 from numpy.typing import NDArray
 
-from h5dask.blocks import BLOCK_SIZE
 from h5dask.errors import Refused
 from h5dask.indexes import RaggedIndex
+from h5dask.ops.folding import blocked, views
 from h5dask.ops.runs import Ints, cuts, lengths_of
 
 APART = ("noise", "temperature")
@@ -173,7 +169,7 @@ class Grid:
             new[1:] |= column[order[1:]] != column[order[:-1]]
         of_sequence = np.empty(len(order), np.int64)
         of_sequence[order] = np.cumsum(new) - 1
-        at = cuts(_lengths(x), structures.ends)
+        at = cuts(blocked(x.variable).chunks[0], structures.ends)
         return cls(structures=structures, of_sequence=of_sequence, first=order[new], at=at)
 
     @property
@@ -212,26 +208,6 @@ class Grid:
         if x.chunks is not None:
             values = x.data.rechunk({0: lengths, 1: -1} if x.ndim > 1 else {0: lengths})
         else:
-            values = _views(x.variable, lengths)
+            values = views(x.variable, lengths)
         found: da.Array = values if x.ndim > 1 else values[:, None]
         return found
-
-
-def _lengths(x: xr.DataArray) -> tuple[int, ...]:
-    """Return the lengths of the blocks along the first dim: those there are, or of 16 MiB."""
-    if x.chunks is not None:
-        return x.chunks[0]
-    rows = max(1, BLOCK_SIZE * len(x) // max(x.nbytes, 1))
-    whole, rest = divmod(len(x), rows)
-    return (rows,) * whole + (rest,) * (rest > 0 or not whole)
-
-
-def _views(variable: xr.Variable, lengths: tuple[int, ...]) -> da.Array:
-    """Return blocks of rows of an array in memory, which dask itself would copy."""
-    name = f"values-{uuid4().hex}"
-    graph = {}
-    for i, stop in enumerate(accumulate(lengths)):
-        key = (name, i, *(0,) * (variable.ndim - 1))
-        graph[key] = Task(key, attrgetter("values"), variable[stop - lengths[i] : stop])
-    chunks = (lengths, *((n,) for n in variable.shape[1:]))
-    return da.Array(graph, name, chunks, dtype=variable.dtype)
