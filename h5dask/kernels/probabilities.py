@@ -110,30 +110,27 @@ def _flat(logits: NDArray[Any]) -> NDArray[Any]:
 def _weigh(
     logits: NDArray[Any], letters: Letters, samples: Samples, background: Floats, found: Weighed
 ) -> None:
-    """Describe profiles one after the other; the background is given as binary logarithms.
-
-    Residues are looked at in tiles of columns, one a letter: all that is summed of a residue lies
-    beside what is summed of the next one.
-    """
+    """Describe profiles one after the other; the background is given as binary logarithms."""
     longest = 0
     for p in range(len(samples.places) - 1):
         longest = max(longest, samples.places[p + 1] - samples.places[p])
-    sums = np.empty((longest // _ROWS + 1) * _TILE)
+    sums = np.empty(longest * LETTERS)
     scratch = np.empty(_TILE + 2 * _ROWS)
     pssm, odds = found.pssm.reshape(-1), found.log_odds.reshape(-1)
     for p in range(len(samples.places) - 1):
         first, last = samples.places[p], samples.places[p + 1]
-        sums[: ((last - first) // _ROWS + 1) * _TILE] = 0.0
+        mine = sums[: (last - first) * LETTERS]
+        mine[:] = 0.0
         for k in range(samples.firsts[p], samples.firsts[p + 1]):
             s = samples.order[k]
             start, stop = samples.starts[s], samples.starts[s + 1]
             values = logits[start * LETTERS : stop * LETTERS]
-            total, found.n_bad[s] = _add(values, letters[start:stop], scratch, sums)
+            total, found.n_bad[s] = _add(values, letters[start:stop], scratch, mine)
             found.score[s] = np.divide(total, np.float64(stop - start))
         share = 1.0 / (samples.firsts[p + 1] - samples.firsts[p])
         whole = slice(first * LETTERS, last * LETTERS)
         bits = found.entropy[first:last]
-        _describe(sums, share, background, scratch, pssm[whole], odds[whole], bits)
+        _describe(mine, share, background, scratch, pssm[whole], odds[whole], bits)
 
 
 @kernel
@@ -142,60 +139,63 @@ def _add(
 ) -> tuple[float, int]:
     """Add a sequence's probabilities; return the sum of -log(those of its letters), and bad rows.
 
-    Logits need no shift unless they are far from zero.
+    Logits need no shift unless they are far from zero. What is done to each value is done to many
+    of them end to end, whatever residue they are of.
     """
     total, n_bad = 0.0, 0
     for at in range(0, len(letters), _ROWS):
-        chosen = letters[at : at + _ROWS]
-        n = len(chosen)
-        tile = logits[at * LETTERS : (at + n) * LETTERS]
+        n = min(_ROWS, len(letters) - at)
+        first, size = at * LETTERS, n * LETTERS
+        tile, raised = logits[first : first + size], scratch[:size]
         wholes, shifts = scratch[_TILE : _TILE + n], scratch[_TILE + _ROWS : _TILE + _ROWS + n]
-        n_far = 0
-        for a in range(LETTERS):
-            column, source = scratch[a * _ROWS : a * _ROWS + n], tile[a::LETTERS]
-            for r in range(n):
-                x = np.float64(source[r])
-                column[r] = x
-                n_far += 0 if abs(x) <= _FAR else 1
         shifts[:] = 0.0
+        n_far = 0
+        for i in range(size):
+            x = np.float64(tile[i])
+            raised[i] = _exp(x)
+            n_far += 0 if abs(x) <= _FAR else 1
         if n_far:
-            n_bad += _shift(scratch, shifts)
-        wholes[:] = 0.0
-        for a in range(LETTERS):
-            column = scratch[a * _ROWS : a * _ROWS + n]
-            for r in range(n):
-                e = _exp(column[r])
-                column[r] = e
-                wholes[r] += e
+            n_bad += _shift(tile, raised, shifts)
+        for r in range(n):
+            a = r * LETTERS  # three sums at once: one waits for its last addition
+            one, two, three = raised[a], raised[a + 1], raised[a + 2]
+            for k in range(3, LETTERS, 3):
+                one += raised[a + k]
+                two += raised[a + k + 1]
+                three += raised[a + k + 2]
+            wholes[r] = one + two + three
         for r in range(n):
             shifts[r] += _LN2 * _log2(wholes[r])
             wholes[r] = np.divide(1.0, wholes[r])  # "/" would stop to look for zeros
         for r in range(n):
-            total += shifts[r] - np.float64(tile[r * LETTERS + chosen[r]])
-        for a in range(LETTERS):
-            column, start = scratch[a * _ROWS : a * _ROWS + n], at * LETTERS + a * _ROWS
-            goal = sums[start : start + n]
-            for r in range(n):
-                goal[r] += column[r] * wholes[r]  # 0 * infinity in a bad row
+            total += shifts[r] - np.float64(tile[r * LETTERS + letters[at + r]])
+        for r in range(n):
+            inverse, a = wholes[r], r * LETTERS
+            for k in range(LETTERS):
+                sums[first + a + k] += raised[a + k] * inverse  # 0 * infinity in a bad row
     return total, n_bad
 
 
 @kernel
-def _shift(scratch: Floats, shifts: Floats) -> int:
-    """Subtract the largest logit of each residue; of those without softmax, leave no number."""
+def _shift(tile: NDArray[Any], raised: Floats, shifts: Floats) -> int:
+    """Subtract the largest logit of each residue first; of those without softmax, leave no number.
+
+    Returns how many those are.
+    """
     n_bad = 0
     for r in range(len(shifts)):
-        row = scratch[r:_TILE:_ROWS]
+        row = tile[r * LETTERS : (r + 1) * LETTERS]
         most, is_bad = -np.inf, False
         for a in range(LETTERS):
-            is_bad |= not row[a] < np.inf
-            most = max(most, row[a])
+            x = np.float64(row[a])
+            is_bad |= not x < np.inf
+            most = max(most, x)
         if is_bad or most == -np.inf:
             n_bad += 1
             most = np.nan
         shifts[r] = most
         for a in range(LETTERS):
-            row[a] -= most
+            raised[r * LETTERS + a] = _exp(np.float64(row[a]) - most)
     return n_bad
 
 
@@ -211,31 +211,35 @@ def _describe(
 ) -> None:
     """Write what the mean probabilities of one profile say; a sum's share is its mean."""
     for at in range(0, len(entropy), _ROWS):
-        bits = entropy[at : at + _ROWS]
-        n = len(bits)
-        known = scratch[_TILE : _TILE + n]
-        known[:], bits[:] = 0.0, 0.0
-        for a in range(LETTERS):
-            start, first = at * LETTERS + a * _ROWS, at * LETTERS + a
-            mean, logs = sums[start : start + n], scratch[a * _ROWS : a * _ROWS + n]
-            goal = pssm[first : first + n * LETTERS : LETTERS]
-            for r in range(n):
-                p = mean[r] * share
-                mean[r] = p
-                logs[r] = _log2(p)
-            for r in range(n):
-                goal[r] = mean[r]
-                bits[r] -= mean[r] * max(_FLOOR, logs[r])  # probability 0 adds nothing
-            for r in range(n if a < UNKNOWN else 0):
-                known[r] += mean[r]
+        n = min(_ROWS, len(entropy) - at)
+        first, size = at * LETTERS, n * LETTERS
+        mean, logs = sums[first : first + size], scratch[:size]
+        known, goal = scratch[_TILE : _TILE + n], pssm[first : first + size]
+        for i in range(size):
+            p = mean[i] * share
+            mean[i] = p
+            logs[i] = _log2(p)
+            goal[i] = p
+        for r in range(n):
+            a = r * LETTERS
+            one, two, three = 0.0, 0.0, 0.0
+            for k in range(0, LETTERS, 3):
+                one -= mean[a + k] * max(_FLOOR, logs[a + k])  # probability 0 adds nothing
+                two -= mean[a + k + 1] * max(_FLOOR, logs[a + k + 1])
+                three -= mean[a + k + 2] * max(_FLOOR, logs[a + k + 2])
+            bits = one + two + three
+            entropy[at + r] = 0.0 if bits < 0 else bits
+            one, two = 0.0, 0.0
+            for k in range(0, UNKNOWN, 2):
+                one += mean[a + k]
+                two += mean[a + k + 1]
+            known[r] = one + two
         for r in range(n):
             known[r] = _log2(known[r])
-            bits[r] = 0.0 if bits[r] < 0 else bits[r]
-        for a in range(LETTERS):
-            first, logs = at * LETTERS + a, scratch[a * _ROWS : a * _ROWS + n]
-            goal = odds[first : first + n * LETTERS : LETTERS]
-            for r in range(n):
-                goal[r] = logs[r] - known[r] - background[a]
+        for r in range(n):
+            a = r * LETTERS
+            for k in range(LETTERS):
+                odds[first + a + k] = logs[a + k] - known[r] - background[k]
 
 
 @inlined
