@@ -136,13 +136,15 @@ def profile(
     known = background_of(background, ds) if "logits" in inputs else None
     natives = None if reference is None else matched(structures, reference)
     grid = Grid.of(structures, inputs.get("logits", inputs["sequences"]))
+    files = ds["source"].values if "source" in ds.coords else None
+    subject = str(ds.encoding.get("source", "sequences") if files is None else "sequences")
     folded = fold(
         [grid.cut(x) for x in inputs.values()],
         (1,),
-        partial(profiled, background=known),
+        partial(profiled, background=known, subject=subject),
         itemgetter(0),  # blocks along an axis that is whole: there is nothing to merge
         name="profile",
-        extras=partial(_at, tuple(pieces_of(grid, natives))),
+        extras=partial(_at, tuple(pieces_of(grid, natives, files))),
     )
     result = _labels(ds, grid)
     for name in _names(inputs, with_reference=natives is not None):

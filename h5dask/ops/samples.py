@@ -42,12 +42,14 @@ class Piece:
     """Number of each one's structure: (sequence,)."""
     samples: NDArray[Any]
     """Number of each among its structure's samples: (sequence,)."""
+    files: NDArray[Any] | None
+    """File of each, where they are of several: (sequence,)."""
     natives: tuple[Letters, Ints] | None
     """References, and where each profile's begins, if any: (element,), (profile,)."""
 
 
-def pieces_of(grid: Grid, natives: Matched | None) -> Iterator[Piece]:
-    """Yield what there is to know of each block."""
+def pieces_of(grid: Grid, natives: Matched | None, files: NDArray[Any] | None) -> Iterator[Piece]:
+    """Yield what there is to know of each block; files are those of the sequences, if several."""
     table = grid.structures.index.table
     labels = [
         table[name].values for name in ("structure", "sample", grid.structures.index.row_size)
@@ -66,17 +68,21 @@ def pieces_of(grid: Grid, natives: Matched | None) -> Iterator[Piece]:
             profiles=grid.of_sequence[rows] - counted[start],
             structures=numbers,
             samples=samples,
+            files=None if files is None else files[rows],
             natives=given,
         )
         start = stop
 
 
 def profiled(
-    sequences: NDArray[Any], *others: Any, background: Floats | None
+    sequences: NDArray[Any], *others: Any, background: Floats | None, subject: str
 ) -> Mapping[str, NDArray[Any]]:
-    """Return all results of a block: after its sequences come other values, and its piece."""
+    """Return all results of a block: after its sequences come other values, and its piece.
+
+    What is wrong is told of the subject, a file or "sequences".
+    """
     *values, piece = others
-    letters = _letters(sequences[:, 0], piece)
+    letters = _letters(sequences[:, 0], piece, subject)
     samples = samples_of(piece.lengths, piece.profiles)
     counts = count(letters, samples)
     frequency, bits, diversity = shares(counts, samples)
@@ -102,18 +108,19 @@ def profiled(
     return found
 
 
-def _letters(values: NDArray[Any], piece: Piece) -> Letters:
+def _letters(values: NDArray[Any], piece: Piece, subject: str) -> Letters:
     """Return amino acids in a byte each; Refused where they are none."""
     outside = np.flatnonzero((values < 0) | (values >= LETTERS))
     if len(outside):
         owners = np.searchsorted(np.cumsum(piece.lengths), outside, side="right")
         told = [
             f"{values[i]} in structure {piece.structures[own]}, sample {piece.samples[own]}"
+            + ("" if piece.files is None else f" of {piece.files[own]}")
             for i, own in zip(outside[:NAMED], owners, strict=False)
         ]
         more = f" and {len(outside) - NAMED} more of this block" if len(outside) > NAMED else ""
         raise Refused(
-            f"sequences: found {'; '.join(told)}{more}; expected 0 to {UNKNOWN}; drop those "
+            f"{subject}: found {'; '.join(told)}{more}; expected 0 to {UNKNOWN}; drop those "
             f"samples, or write {UNKNOWN} (X) for what is unknown"
         )
     letters: Letters = values.astype(np.int8)

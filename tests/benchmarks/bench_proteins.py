@@ -8,7 +8,6 @@ Memory that a machine gives for the first time costs both sides much: it is touc
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -238,11 +237,11 @@ def _loop_profiles(path: Path) -> float:
 
 
 def _loop_entropy(path: Path) -> float:
-    """Return the mean entropy of each sample's positions, in bits."""
+    """Return the mean entropy of the positions, in bits."""
     total, count = 0.0, 0
     with h5py.File(path) as file:
         for name in _names(file):
-            chances = _softmax(file[name]["logits"][:].astype(np.float64))
+            chances = _softmax(file[name]["logits"][:].astype(np.float64)).mean(axis=0)
             entropy = -(chances * np.log2(np.maximum(chances, 1e-300))).sum(axis=-1)
             total, count = total + entropy.sum(), count + entropy.size
     return float(total / count)
@@ -258,9 +257,8 @@ def _profiled(path: Path, n: int, asked: Options) -> Iterator[Measure]:
 
     def entropies() -> float:
         with _threads():
-            found = h5dask.logit_statistics(h5dask.open_dataset(path), dim="aa", top=0)
-            (mean,) = h5dask.compute(found.entropy.mean())
-        return float(mean) / math.log(2)
+            (found,) = h5dask.compute(h5dask.profile(h5dask.open_dataset(path)).entropy)
+        return float(found.mean())
 
     for what, way, peer, least in (
         ("profile", ours, _loop_profiles, 20.0),

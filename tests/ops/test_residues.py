@@ -9,6 +9,7 @@ from typing import Any
 
 import dask
 import dask.array as da
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -22,6 +23,7 @@ from h5dask.indexes import RaggedIndex
 from h5dask.ops.cost import SCRATCH
 from h5dask.ops.residues import RESULTS, profile, profile_cost
 from h5dask.positions import elements_of
+from tests.files.proteins import VARIANTS
 
 ALPHABET = "ACDEFGHIKLMNPQRSTVWYX"
 X = 20
@@ -535,3 +537,17 @@ def test_costs(no_compute: None) -> None:
     assert profile_cost(halves).memory == 246 * 21 * 2 * 3 + SCRATCH + 360 * n_positions
     bare = profile_cost(whole.drop_vars("logits"))
     assert (bare.n_blocks, bare.read) == (1, 246 * 4)
+
+
+def test_the_file_of_what_is_wrong_is_named(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    for path in paths:
+        VARIANTS["first_generation"].write(path)
+    with h5py.File(paths[1], "a") as file:
+        file["structure_1/sequences"][2, 1, 3] = 77
+    one = profile(h5dask.open_dataset(paths[1]))
+    with pytest.raises(Refused, match=rf"{paths[1]}: found 77 in structure 1, sample 2; expected"):
+        one.compute()
+    both = profile(h5dask.open_dataset(paths))
+    with pytest.raises(Refused, match=rf"found 77 in structure 4, sample 2 of {paths[1]}; expec"):
+        both.compute()
