@@ -18,6 +18,10 @@ _HOMES = {
     "validate": "reader",
     "concat": "joining",
     "write_dataset": "writer",
+    "write_shards": "sharding",
+    "write_fasta": "fasta",
+    "read_fasta": "fasta",
+    "letters": "fasta",
     "write_vectors": "vectors",
     "compute": "losses",
     "connect": "workers",
@@ -57,6 +61,7 @@ __all__ = [
     "ground_truth",
     "identify",
     "knn",
+    "letters",
     "logit_statistics",
     "neighbors_within",
     "normalize",
@@ -66,6 +71,7 @@ __all__ = [
     "pad",
     "pca",
     "profile",
+    "read_fasta",
     "recall",
     "repair",
     "run",
@@ -75,11 +81,16 @@ __all__ = [
     "validate",
     "verify",
     "write_dataset",
+    "write_fasta",
     "write_report",
+    "write_shards",
     "write_vectors",
 ]
 
 if TYPE_CHECKING:
+    from h5dask.fasta import letters as letters
+    from h5dask.fasta import read_fasta as read_fasta
+    from h5dask.fasta import write_fasta as write_fasta
     from h5dask.jobs import run as run
     from h5dask.joining import concat as concat
     from h5dask.losses import compute as compute
@@ -103,6 +114,7 @@ if TYPE_CHECKING:
     from h5dask.reader import open_datatree as open_datatree
     from h5dask.reader import validate as validate
     from h5dask.report import write_report as write_report
+    from h5dask.sharding import write_shards as write_shards
     from h5dask.truth import ground_truth as ground_truth
     from h5dask.truth.recalling import recall as recall
     from h5dask.truth.verifying import repair as repair

@@ -12,6 +12,7 @@ from h5dask.analysis import VERBS as ANALYSIS
 from h5dask.benchmarks import VERBS as BENCHMARKS
 from h5dask.options import Computing, ComputingCommand, computing
 from h5dask.printing import as_json_option, print_json, print_plans, print_rich
+from h5dask.sequences import VERBS as SEQUENCES
 from h5dask.verbs import FAILED, FINE, FOUND, Verbs, tell
 
 
@@ -200,7 +201,7 @@ def demo(scale: int, keep: str | None, as_json: bool, how: Computing) -> int:
     return FOUND if any(stage.problems for stage in stages) else FINE
 
 
-for verb in (*ANALYSIS, *BENCHMARKS):
+for verb in (*ANALYSIS, *SEQUENCES, *BENCHMARKS):
     main.add_command(verb)
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from h5dask.errors import Conflict, H5daskError, NotFound, Refused
 from h5dask.losses import compute
 from h5dask.reader import open_dataset
 from h5dask.storage.parts import new_part, remove_abandoned
-from h5dask.storage.remote import expand, publish, resolved, translated
+from h5dask.storage.remote import expand, fingerprint, publish, resolved, translated
 
 FORMATS = (".nc", ".h5", ".zarr")
 """How the name of a result ends: netCDF-4 under the first two names, Zarr."""
@@ -124,6 +124,17 @@ def refuse_existing(urlpath: str | os.PathLike[str], *, overwrite: bool) -> None
         raise Refused(f"{url}: found a {'folder' if os.path.isdir(url) else 'file'}; rename it")
     if os.path.exists(url) and not overwrite:
         raise _conflict(url)
+
+
+def refuse_existing_file(
+    url: str, *, overwrite: bool, storage_options: Mapping[str, Any] | None
+) -> None:
+    """Refuse the same of one file, and ask a store too; see `refuse_existing`."""
+    refuse_existing(url, overwrite=overwrite)
+    if "://" in url and not overwrite:
+        with suppress(NotFound):
+            fingerprint(url, storage_options)
+            raise _conflict(url)
 
 
 def _plain(ds: xr.Dataset) -> xr.Dataset:

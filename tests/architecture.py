@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     8: ("h5dask",),  # the door: names from every floor, imported when first used
     7: (
-        *("cli", "analysis", "benchmarks", "outcome", "verbs", "options", "pipeline"),
+        *("cli", "analysis", "benchmarks", "sequences", "outcome", "verbs", "options", "pipeline"),
         *("printing", "__main__"),
     ),
     6: (
@@ -33,11 +33,11 @@ FLOORS = {
             "testing",
         ),
         *("outline", "tree", "verdicts", "summaries", "normalizing", "bad_rows", "tables", "demo"),
-        *("wrong_neighbors",),
+        *("wrong_neighbors", "per_structure"),
     ),
     5: (
         *("losses", "reader", "assembly", "checking", "joining", "commonform", "commonattrs"),
-        *("segments", "truth", "landing"),
+        *("segments", "truth", "landing", "fasta", "sharding"),
         *("writer", "staging", "preparing", "planning", "drafting", "forming", "renewing"),
         *("delivery", "placing", "encoding", "results", "vectors", "keeping"),
     ),

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 import h5dask
 from h5dask.errors import Conflict, CorruptInput, H5daskError, LayoutError, NotFound, Refused
-from h5dask.fasta import ALPHABET, AT_ONCE, _formatted, letters, read_fasta, write_fasta
-from h5dask.fasta.spelling import Run, _strings
+from h5dask.fasta import AT_ONCE, _formatted, letters, read_fasta, write_fasta
+from h5dask.fasta.spelling import ALPHABET, Run, _strings
 from h5dask.indexes import Labels, RaggedIndex
 from h5dask.layouts import proteins
 from h5dask.progress.counting import Tally, counting
@@ -155,11 +155,18 @@ def test_names(tmp_path: Path) -> None:
 
 
 def test_names_that_would_break_headers(tmp_path: Path) -> None:
-    ds = sampled([1] * 10)
-    names = {4: "a b\tc", 7: ">a>", 10: "a\nMK", 13: "last,", 16: "cut\udcff"}
-    with pytest.warns(UserWarning, match=r"names: found 5 with white space.* 'a b\\tc'") as warned:
+    ds = sampled([1] * 12)
+    names = {4: "a b\tc", 7: ">a>", 10: "a\nMK", 13: "last,", 16: "cut\udcff", 19: "a=b"}
+    with pytest.warns(UserWarning, match=r"names: found 6 with white space.* 'a b\\tc'") as warned:
         found = headers(ds, tmp_path, names=names)
-    assert [one.split(" ")[0] for one in found[::2]] == ["a_b_c", "_a_", "a_MK", "last_", "cut_"]
+    assert [one.split(" ")[0] for one in found[::2]] == [
+        "a_b_c",
+        "_a_",
+        "a_MK",
+        "last_",
+        "cut_",
+        "a_b",
+    ]
     assert len(warned) == 1
     assert os.path.basename(warned[0].filename) == "test_fasta.py"
     assert read_fasta(tmp_path / "a.fasta").structure_id.values[8] == "cut_"
@@ -273,7 +280,7 @@ def test_what_is_no_run_of_sequences(
 
 def test_nothing_to_write(tmp_path: Path) -> None:
     none = sampled([3, 4]).sel(structure=[])
-    with pytest.raises(Refused, match=r"a\.fasta: found no sequences; expected one or more"):
+    with pytest.raises(Refused, match=r"sequences: found none; expected one or more"):
         write_fasta(none, tmp_path / "a.fasta")
     assert letters(none).shape == letters(none.chunk()).compute().shape == (0,)
 
@@ -428,6 +435,39 @@ def test_names_from_headers() -> None:
     assert ds.structure_id.values.tolist() == ["5L33", "sp|P1|X_Y", ",", "structure_3"]
     assert ds.row_size.values.tolist() == [2, 0, 1, 1]
     assert ds.sel(structure_id="5L33").sequences.values.tolist() == [10, 8]
+
+
+MPNN = """>5L33, score=1.17, global_score=1.17, designed_chains=['A'], seed=37
+MKV
+>T=0.1, sample=1, score=0.7291, global_score=0.7291, seq_recovery=0.5
+MKL
+>T=0.1, sample=2, score=0.7, global_score=0.7, seq_recovery=0.4
+MKA
+"""
+"""What ProteinMPNN writes of one structure, its sequence shortened."""
+
+
+def test_samples_below_their_structure(tmp_path: Path) -> None:
+    ds = read(MPNN + MPNN.replace("5L33", "1O91"))
+    assert ds.structure_id.values.tolist() == ["5L33"] * 3 + ["1O91"] * 3
+    assert labels(ds) == [(at, sample, 0, 0) for at in (0, 1) for sample in (0, 1, 2)]
+    assert letters(ds).sel(structure_id="1O91", sample=2).values.tolist() == ["MKA"]
+    write_fasta(ds, tmp_path / "a.fasta")
+    xr.testing.assert_identical(read_fasta(tmp_path / "a.fasta"), ds)
+
+
+def test_a_native_sequence_that_tells_its_sample() -> None:
+    ds = read(">a sample=7\nM\n>T=1, sample=1\nK\n>b\nV\n>T=1, sample=2\nL\n")
+    assert labels(ds) == [(0, 7, 0, 0), (0, 1, 0, 0), (1, 0, 0, 0), (1, 2, 0, 0)]
+
+
+def test_a_sample_of_no_structure(tmp_path: Path) -> None:
+    for name, text in (("a.fa", MPNN), ("b.fa", MPNN[MPNN.index(">T") :])):
+        (tmp_path / name).write_text(text)
+    told = f"^{re.escape(str(tmp_path))}/b.fa: line 1: found the field 'T=0.1,' .* name the record"
+    for paths in (tmp_path / "b.fa", tmp_path / "*.fa"):
+        with pytest.raises(LayoutError, match=told):
+            read_fasta(paths)
 
 
 def test_letters_that_have_no_index() -> None:

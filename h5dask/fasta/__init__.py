@@ -1,4 +1,4 @@
-"""FASTA out and in: sequences as records, their labels in headers.
+"""FASTA out: sequences as records, their labels in headers; `reading` has the way back.
 
 What letters stand for is told in `spelling`; bytes of files are a matter of the storage.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
@@ -18,12 +18,11 @@ import xarray as xr
 from dask.base import tokenize
 from numpy.typing import NDArray
 
-from h5dask.errors import CorruptInput, LayoutError, Refused
+from h5dask.errors import LayoutError, Refused
+from h5dask.fasta.reading import read_fasta as read_fasta
 from h5dask.fasta.spelling import (
-    ALPHABET,
     FIELDS,
-    LETTER,
-    NAME,
+    NUMBERED,
     SEQUENCES,
     STRUCTURE,
     alphabet_of,
@@ -35,24 +34,17 @@ from h5dask.fasta.spelling import (
 from h5dask.fasta.spelling import letters as letters
 from h5dask.indexes import RaggedIndex
 from h5dask.losses import compute
-from h5dask.storage.fasta import records, write_records
-from h5dask.storage.remote import UrlPath, resolved
-from h5dask.vectors.raw import refuse_target
+from h5dask.results import refuse_existing_file
+from h5dask.storage.fasta import write_records
+from h5dask.storage.remote import resolved
 
 LINE = 60
 """Letters of a written line."""
 AT_ONCE = 16
 """Blocks that are computed together while a file is written."""
 
-_FIELD = re.compile(rf"(?<![^\s,])({'|'.join(FIELDS)})=([0-9]{{1,18}})(?![^\s,])")
-_NUMBERED = re.compile(rf"{STRUCTURE}_(0|[1-9][0-9]{{0,17}})")
-_UNFIT = re.compile(r"[\s>\ud800-\udfff]|,\Z")
-"""What would end a name in a header, or can't be written."""
-_UNKNOWN, _LEFT_OUT, _STOP = b"BJOUZ", b"-./", b"*"
-_INDICES = bytes.maketrans(
-    ALPHABET.encode() + _UNKNOWN,
-    bytes([*range(len(ALPHABET)), *[ALPHABET.index("X")] * len(_UNKNOWN)]),
-)
+_UNFIT = re.compile(r"[\s>=\ud800-\udfff]|,\Z")
+"""What would end a name in a header or make it a field, or can't be written."""
 
 
 def write_fasta(
@@ -68,7 +60,7 @@ def write_fasta(
 
     A header is ``>NAME sample=0 noise=1``, and tells ``temperature=1`` where any temperature isn't
     0, ``structure=17`` where names don't tell structures apart, ``score=1.2345`` where there is
-    one. White space and ">" in names become "_", with a warning. Lines have 60 letters.
+    one. White space, ">" and "=" in names become "_", with a warning. Lines have 60 letters.
 
     Parameters
     ----------
@@ -123,13 +115,35 @@ def write_fasta(
     MVKL
     """
     url = resolved(urlpath)
+    found = texts(ds, names=names, score=score)
+    refuse_existing_file(url, overwrite=overwrite, storage_options=storage_options)
+    write_records(found, url, overwrite=overwrite, storage_options=storage_options)
+
+
+def texts(
+    ds: xr.Dataset,
+    *,
+    names: Mapping[int, str] | None = None,
+    score: xr.DataArray | None = None,
+) -> Iterator[bytes]:
+    """Return what `write_fasta` writes, piece by piece; each is computed when it is asked for.
+
+    Parameters
+    ----------
+    ds, names, score
+        As for `write_fasta`.
+
+    Raises
+    ------
+    Refused, LayoutError
+        As for `write_fasta`; at once where values needn't be computed for it.
+    """
     index = owning(ds)
     if not index.table.n_rows:
         raise Refused(
-            f"{url}: found no sequences; expected one or more, as nobody could tell such a file "
+            f"{SEQUENCES}: found none; expected one or more, as nobody could tell such a file "
             "from one that was cut off; select others"
         )
-    refuse_target(url, overwrite=overwrite, options=storage_options)
     structures, of = named(index, names or {})
     fit = _fit(structures)
     held = [field for field in FIELDS if field in index.table.names]
@@ -140,77 +154,7 @@ def write_fasta(
     column = np.array(list(fit.values()), object)[of]
     values, runs, counts = whole_runs(ds, index, column, held)
     blocks = [values, runs] if score is None else [values, runs, _scores(score, index, counts)]
-    texts = _texts(blocks, alphabet_of(ds))
-    write_records(texts, url, overwrite=overwrite, storage_options=storage_options)
-
-
-def read_fasta(
-    urlpath: UrlPath | Iterable[UrlPath], *, storage_options: Mapping[str, Any] | None = None
-) -> xr.Dataset:
-    r"""Read the sequences of FASTA files into memory, a sequence each record.
-
-    Labels are read back where all headers tell them, as ``sample=1 noise=0`` or ``sample=1, ...``;
-    records of one name then are of one structure. Its number is ``structure=17`` or, where all
-    names are so, that of structure_17. Structures are numbered in order otherwise.
-
-    Parameters
-    ----------
-    urlpath : str, path, file object, or list of them
-        Local path, fsspec URL or glob; the records of several files lie end to end.
-    storage_options : mapping, optional
-        Options of the fsspec filesystem.
-
-    Returns
-    -------
-    Dataset
-        `sequences` (residue) int32, indices of the letters `aa`; the coords `structure`, `sample`,
-        `noise`, `temperature`, `row_size` int32 and `structure_id`, the name without a comma at its
-        end, form a `RaggedIndex`. Memory: 6 bytes a letter, some 500 a record.
-
-    Raises
-    ------
-    LayoutError, CorruptInput, Refused
-        As `storage.fasta.records` says; and a "*" stands before the end of a sequence.
-
-    Warns
-    -----
-    UserWarning
-        B, J, O, U, Z became X, or gaps (- and .), chain breaks (/) and stops were left out.
-
-    Examples
-    --------
-    >>> import io
-    >>> ds = read_fasta(io.BytesIO(b">5L33, score=1.17, sample=1\nMKV\n>5L33, sample=2\nMKL\n"))
-    >>> ds.sel(sample=2).sequences.values, ds.structure_id.values[0], ds.structure.values
-    (array([10,  8,  9], dtype=int32), '5L33', array([0, 0], dtype=int32))
-    """
-    told: dict[str, list[int]] = {field: [] for field in FIELDS}
-    names, sizes, text = [], [], bytearray()
-    unknown, left_out = [], []
-    for record in records(urlpath, storage_options):
-        kept = record.letters.translate(None, _LEFT_OUT).rstrip(_STOP)
-        if _STOP in kept:
-            raise CorruptInput(
-                f"{record.where}: {record.name!r}: found '*' before the end of the sequence; "
-                "expected it at the end alone; divide the record there, or write X"
-            )
-        known = len(kept.translate(None, _UNKNOWN))
-        unknown.append(len(kept) - known)
-        left_out.append(len(record.letters) - len(kept))
-        fields = dict(_FIELD.findall(record.description))
-        for field in list(told):
-            if field in fields:
-                told[field].append(int(fields[field]))
-            else:
-                del told[field]
-        names.append(record.name.removesuffix(",") or record.name)
-        sizes.append(len(kept))
-        text += kept
-    _warn_of({"became X": unknown, "were left out": left_out}, names)
-    indices = np.frombuffer(text.translate(_INDICES), np.uint8).astype(np.int32)
-    index = RaggedIndex("sequence", "residue", len(indices), _labels(names, sizes, told))
-    ds = xr.Dataset({SEQUENCES: ("residue", indices)}, xr.Coordinates.from_xindex(index))
-    return ds.assign_coords({LETTER: np.array(list(ALPHABET), object)})
+    return _texts(blocks, alphabet_of(ds))
 
 
 def _fit(names: Mapping[int, str]) -> dict[int, str]:
@@ -219,10 +163,10 @@ def _fit(names: Mapping[int, str]) -> dict[int, str]:
     changed = [name for number, name in names.items() if name != fit[number]]
     if changed:
         warnings.warn(
-            f"names: found {len(changed):,} with white space, '>' or a comma at the end, such as "
-            f"{changed[0]!r}; written with '_' instead",
+            f"names: found {len(changed):,} with white space, '>', '=' or a comma at the end, such "
+            f"as {changed[0]!r}; written with '_' instead",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return fit
 
@@ -232,7 +176,7 @@ def _tell_apart(names: Mapping[int, str]) -> bool:
     numbered = (
         (int(found[1]), number)
         for number, name in names.items()
-        if (found := _NUMBERED.fullmatch(name))
+        if (found := NUMBERED.fullmatch(name))
     )
     distinct = len(set(names.values())) == len(names)
     return distinct and all(named == number for named, number in numbered)
@@ -291,42 +235,3 @@ def _formatted(
     made = np.empty(1, object)
     made[0] = b"".join(chain.from_iterable(zip(heads, bodies, strict=True)))
     return made
-
-
-def _labels(
-    names: Sequence[str], sizes: Sequence[int], told: Mapping[str, Sequence[int]]
-) -> dict[str, NDArray[Any]]:
-    """Return the labels of records that are so named and so long, where headers told these."""
-    columns = {field: told.get(field, [0] * len(names)) for field in FIELDS}
-    numbered = [int(found[1]) for found in map(_NUMBERED.fullmatch, names) if found]
-    if STRUCTURE not in told:
-        if len(numbered) == len(names):
-            columns[STRUCTURE] = numbered
-        elif told:
-            codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
-            columns[STRUCTURE] = [codes[name] for name in names]
-        else:
-            columns[STRUCTURE] = range(len(names))
-    labels = {field: _integers(column) for field, column in (columns | {"row_size": sizes}).items()}
-    return labels | {NAME: np.array(names, object)}
-
-
-def _integers(column: Sequence[int]) -> NDArray[Any]:
-    values = np.array(column, np.int64)
-    return values.astype(np.int32) if values.max(initial=0) <= np.iinfo(np.int32).max else values
-
-
-def _warn_of(changes: Mapping[str, Sequence[int]], names: Sequence[str]) -> None:
-    """Say once how many letters aren't in the Dataset as the file has them."""
-    told = []
-    for what, counts in changes.items():
-        if any(counts):
-            first = next(name for name, n in zip(names, counts, strict=True) if n)
-            told.append(f"{sum(counts):,} {what} (first in {first!r})")
-    if told:
-        warnings.warn(
-            f"letters: found some that no index stands for: {', '.join(told)}; expected those of "
-            f"{ALPHABET}",
-            UserWarning,
-            stacklevel=3,
-        )

@@ -31,6 +31,8 @@ STRUCTURE, NAME = "structure", "structure_id"
 """The labels of a sequence's structure: its number, its name."""
 FIELDS = (STRUCTURE, "sample", "noise", "temperature")
 """Labels that say which sequence it is."""
+NUMBERED = re.compile(rf"{STRUCTURE}_(0|[1-9][0-9]{{0,17}})")
+"""The name of a structure that has none but its number."""
 
 _LETTERS = re.compile(r"[A-Z*.-]{20,256}")
 

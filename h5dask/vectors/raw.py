@@ -25,14 +25,14 @@ from h5dask.chunkindex import ChunkIndex
 from h5dask.contents import ArrayForm
 from h5dask.delivery import deliver
 from h5dask.drafting import Transfer
-from h5dask.errors import Conflict, CorruptInput, H5daskError, NotFound, Refused
+from h5dask.errors import CorruptInput, H5daskError, Refused
 from h5dask.losses import compute
 from h5dask.planning import FilePlan
-from h5dask.results import refuse_existing
+from h5dask.results import refuse_existing_file
 from h5dask.storage.parts import new_part, remove_abandoned
 from h5dask.storage.planned import Plan
 from h5dask.storage.region import Region, begin
-from h5dask.storage.remote import Source, fingerprint, publish, resolved
+from h5dask.storage.remote import Source, publish, resolved
 
 Chunks = str | int
 """How a file is cut in blocks; see `vectors.open_vectors`."""
@@ -155,24 +155,13 @@ def write_raw(
     Memory per task: the block.
     """
     url = resolved(urlpath)
-    refuse_target(url, overwrite=overwrite, options=storage_options)
+    refuse_existing_file(url, overwrite=overwrite, storage_options=storage_options)
     remove_abandoned(url)
     part = new_part(url)
     with _removed(part, url):
         begin(part, header, max((one.region.end for one in arrays), default=len(header)))
         _fill(part, url, [one for one in arrays if one.values.size])
         publish(part, url, storage_options, overwrite=overwrite)
-
-
-def refuse_target(url: str, *, overwrite: bool, options: Mapping[str, Any] | None) -> None:
-    """Refuse before anything is computed what can't be written then; see `write_raw`."""
-    refuse_existing(url, overwrite=overwrite)
-    if "://" in url and not overwrite:
-        with suppress(NotFound):
-            fingerprint(url, options)
-            raise Conflict(
-                f"{url}: exists already; choose another name, or allow it to be overwritten"
-            )
 
 
 def _fill(part: str, url: str, arrays: Sequence[Placed]) -> None:
