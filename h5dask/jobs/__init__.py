@@ -184,7 +184,9 @@ def _usable(
     """Return the record of an output that the same work made, of other inputs; else None."""
     if record is None or not is_current(record, record.digest, target):
         return None
-    same = record.name == name and dict(record.parameters) == json.loads(json.dumps(parameters, default=str))
+    same = record.name == name and dict(record.parameters) == json.loads(
+        json.dumps(parameters, default=str)
+    )
     return record if same and record.versions.get("h5dask") == _versions()["h5dask"] else None
 
 
