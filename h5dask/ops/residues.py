@@ -21,7 +21,7 @@ from h5dask.ops.cost import Cost, Forms, reading
 from h5dask.ops.folding import Index, fold
 from h5dask.ops.references import Background, background_of, matched
 from h5dask.ops.samples import Piece, pieces_of, profiled
-from h5dask.ops.structures import APART, Grid, Structures
+from h5dask.ops.structures import APART, Profiles, Structures
 
 RESULTS: Mapping[str, tuple[tuple[str, ...], Any, str]] = {
     "frequency": (("position", "aa"), np.float32, "share of samples with an amino acid"),
@@ -135,24 +135,24 @@ def profile(
     inputs = _inputs(ds)
     known = background_of(background, ds) if "logits" in inputs else None
     natives = None if reference is None else matched(structures, reference)
-    grid = Grid.of(structures, inputs.get("logits", inputs["sequences"]))
+    profiles = Profiles.of(structures, inputs.get("logits", inputs["sequences"]))
     files = ds["source"].values if "source" in ds.coords else None
     subject = str(ds.encoding.get("source", "sequences") if files is None else "sequences")
     folded = fold(
-        [grid.cut(x) for x in inputs.values()],
+        [profiles.cut(x) for x in inputs.values()],
         (1,),
         partial(profiled, background=known, subject=subject),
         itemgetter(0),  # blocks along an axis that is whole: there is nothing to merge
         name="profile",
-        extras=partial(_at, tuple(pieces_of(grid, natives, files))),
+        extras=partial(_at, tuple(pieces_of(profiles, natives, files))),
     )
-    result = _labels(ds, grid)
+    result = _labels(ds, profiles)
     for name in _names(inputs, with_reference=natives is not None):
         (dim, *last), dtype, title = RESULTS[name]
         values = folded.array(
             name,
             itemgetter(name),
-            (grid.chunks(dim), *((LETTERS,) for _ in last)),
+            (profiles.chunks(dim), *((LETTERS,) for _ in last)),
             np.dtype(dtype),
             last=len(last),
         )
@@ -180,17 +180,17 @@ def profile_cost(ds: xr.Dataset, *, stored: Forms | None = None) -> Cost:
     """
     structures = Structures.of(ds, "sequences", ("sample", *APART))
     inputs = _inputs(ds)
-    grid = Grid.of(structures, inputs.get("logits", inputs["sequences"]))
+    profiles = Profiles.of(structures, inputs.get("logits", inputs["sequences"]))
     read = reading(xr.Dataset(inputs), stage="profile", stored=stored)
-    memory = read.memory + _POSITION * max(grid.chunks("position"))
+    memory = read.memory + _POSITION * max(profiles.chunks("position"))
     for x in inputs.values():
-        lengths = grid.chunks(x.dims[0])
+        lengths = profiles.chunks(x.dims[0])
         is_cut = x.chunks is not None and x.chunks[0] != lengths
         copies = is_cut + 2 * (x.dtype == np.float16)
         memory += copies * max(lengths) * x.nbytes // max(len(x), 1)
     return replace(
         read,
-        n_tasks=(len(RESULTS) + 2) * len(grid.at),
+        n_tasks=(len(RESULTS) + 2) * len(profiles.at),
         flops=float(_FLOPS * sum(x.size for x in inputs.values())),
         memory=memory,
     )
@@ -235,15 +235,15 @@ def _names(inputs: Mapping[str, Any], *, with_reference: bool) -> list[str]:
     return [name for name in RESULTS if name not in absent]
 
 
-def _labels(ds: xr.Dataset, grid: Grid) -> xr.Dataset:
+def _labels(ds: xr.Dataset, profiles: Profiles) -> xr.Dataset:
     """Return the coords of a result, and what is known without reading."""
-    result = xr.Dataset(coords=xr.Coordinates.from_xindex(grid.index)).assign_coords(
-        in_profile=("sequence", grid.of_sequence),
-        sample=("sequence", grid.structures.index.table["sample"].values),
+    result = xr.Dataset(coords=xr.Coordinates.from_xindex(profiles.index)).assign_coords(
+        in_profile=("sequence", profiles.of_sequence),
+        sample=("sequence", profiles.structures.index.table["sample"].values),
     )
     if "aa" in ds.coords:
         result = result.assign_coords(aa=ds["aa"])
-    n_samples = np.bincount(grid.of_sequence, minlength=len(grid.first))
+    n_samples = np.bincount(profiles.of_sequence, minlength=len(profiles.first))
     result["n_samples"] = ("profile", n_samples, {"long_name": "number of samples"})
     if "pseudo_perplexity" in ds:
         result["pseudo_perplexity"] = ds["pseudo_perplexity"].variable

@@ -27,7 +27,7 @@ from h5dask.kernels.profiles import (
 )
 from h5dask.ops.references import Matched
 from h5dask.ops.runs import Ints
-from h5dask.ops.structures import NAMED, Grid
+from h5dask.ops.structures import NAMED, Profiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,16 +48,18 @@ class Piece:
     """References, and where each profile's begins, if any: (element,), (profile,)."""
 
 
-def pieces_of(grid: Grid, natives: Matched | None, files: NDArray[Any] | None) -> Iterator[Piece]:
+def pieces_of(
+    profiles: Profiles, natives: Matched | None, files: NDArray[Any] | None
+) -> Iterator[Piece]:
     """Yield what there is to know of each block; files are those of the sequences, if several."""
-    table = grid.structures.index.table
+    table = profiles.structures.index.table
     labels = [
-        table[name].values for name in ("structure", "sample", grid.structures.index.row_size)
+        table[name].values for name in ("structure", "sample", profiles.structures.index.row_size)
     ]
-    counted = np.append(0, grid.ends("profile"))
+    counted = np.append(0, profiles.ends("profile"))
     start = 0
-    for stop in grid.at:
-        rows = slice(grid.structures.firsts[start], grid.structures.firsts[stop])
+    for stop in profiles.at:
+        rows = slice(profiles.structures.firsts[start], profiles.structures.firsts[stop])
         numbers, samples, lengths = (one[rows] for one in labels)
         given = None
         if natives is not None:
@@ -65,7 +67,7 @@ def pieces_of(grid: Grid, natives: Matched | None, files: NDArray[Any] | None) -
             given = letters, np.repeat(places, np.diff(counted[start : stop + 1]))
         yield Piece(
             lengths=lengths.astype(np.int64),
-            profiles=grid.of_sequence[rows] - counted[start],
+            profiles=profiles.of_sequence[rows] - counted[start],
             structures=numbers,
             samples=samples,
             files=None if files is None else files[rows],

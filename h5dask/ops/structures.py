@@ -132,7 +132,7 @@ def few(numbers: NDArray[Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Grid:
+class Profiles:
     """Profiles of structures, and blocks of all that lies along them.
 
     A profile is of all sequences of one structure with the same noise and temperature. Profiles
