@@ -273,6 +273,14 @@ class RaggedIndex(Labels):
         """Length that `ragged_dim` must have: the sum of the sizes."""
         return int(self.offsets[-1])
 
+    def refuse_cut(self, length: int) -> None:
+        """Refuse elements that were cut by position: they no longer are what the rows own."""
+        if length != self.size:
+            raise Refused(
+                f"{self.row_size}: found sizes of sum {self.size!r}, but {self.ragged_dim} has the "
+                f"length {length!r}; select rows by label (sel), which cuts both dims together"
+            )
+
     def should_add_coord_to_array(
         self, name: Hashable, var: xr.Variable, dims: set[Hashable]
     ) -> bool:

@@ -119,11 +119,7 @@ def owning(ds: xr.Dataset) -> RaggedIndex:
             f"{SEQUENCES}: found no index that says which {values.dims[0]} is whose; isel drops "
             "it; select by label (sel)"
         )
-    if index.size != values.size:
-        raise Refused(
-            f"{index.row_size}: found sizes of sum {index.size!r}, but {index.ragged_dim} has the "
-            f"length {values.size!r}; select rows by label (sel)"
-        )
+    index.refuse_cut(values.size)
     if STRUCTURE not in index.table.names:
         raise LayoutError(
             f"{index.dim}: found labels {index.table.names!r}; expected {STRUCTURE!r} among them"

@@ -134,12 +134,7 @@ def _ragged(ds: xr.Dataset) -> list[RaggedIndex]:
     """Return the indexes by which rows own parts of a dim of ds."""
     found = [index for index in ds.xindexes.get_unique() if isinstance(index, RaggedIndex)]
     for index in found:
-        size = ds.sizes.get(index.ragged_dim, index.size)
-        if index.size != size:
-            raise Refused(
-                f"{index.row_size}: found sizes of sum {index.size!r}, but {index.ragged_dim} has "
-                f"the length {size!r}; select rows by label (sel)"
-            )
+        index.refuse_cut(ds.sizes.get(index.ragged_dim, index.size))
     return found
 
 

@@ -188,11 +188,7 @@ def _ends(
     index = _owning(x, owner, dims)
     if index is None:
         raise Refused(f"by: found labels along {owner!r}; expected one of {list(map(str, dims))!r}")
-    if index.size != x.sizes[index.ragged_dim]:
-        raise Refused(
-            f"{index.row_size}: found sizes of sum {index.size!r}, but {index.ragged_dim} has the "
-            f"length {x.sizes[index.ragged_dim]!r}; select rows by label (sel)"
-        )
+    index.refuse_cut(x.sizes[index.ragged_dim])
     return index.ragged_dim, index.offsets[1:]
 
 

@@ -32,9 +32,5 @@ def ragged_of(ds: xr.Dataset) -> RaggedIndex:
             "isel along its dim drops it: select rows by label (sel)"
         )
     (index,) = found
-    if ds.sizes.get(index.ragged_dim, index.size) != index.size:
-        raise Refused(
-            f"{index.row_size}: found sizes of sum {index.size!r}, but {index.ragged_dim} has the "
-            f"length {ds.sizes[index.ragged_dim]!r}; select rows by label (sel), which cuts both"
-        )
+    index.refuse_cut(ds.sizes.get(index.ragged_dim, index.size))
     return index
