@@ -17,7 +17,7 @@ import xarray as xr
 
 import h5dask
 from h5dask.errors import CorruptInput, InputChanged, NotFound
-from h5dask.storage import ranges, remote
+from h5dask.storage import ranges
 from h5dask.testing import example
 from tests.files import LAYOUTS, ann, episodes, hostile
 
