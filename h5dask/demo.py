@@ -19,9 +19,11 @@ from dask.system import CPU_COUNT
 
 from h5dask import layouts
 from h5dask.errors import AccessDenied, Conflict
+from h5dask.fasta import read_fasta, write_fasta
 from h5dask.layout import Layout
 from h5dask.losses import compute
 from h5dask.ops.findings import KINDS
+from h5dask.ops.residues import profile
 from h5dask.ops.scanning import scan
 from h5dask.progress import Progress
 from h5dask.reader import identify, open_dataset, validate
@@ -43,6 +45,9 @@ MOST_WORKERS = 4
 
 MOST_QUERIES, MOST_NEIGHBORS = 100, 10
 """Vectors of a file that are searched for among the others, and what is found for each."""
+
+FASTA = ".fasta"
+"""How the name of a file of written sequences ends."""
 
 MOST_COPIES = 32
 """Copies of a file that are laid end to end at once."""
@@ -66,6 +71,8 @@ class Stage:
     """Values, vectors and texts of the input that are bad: NaN, infinite, zero, empty, double."""
     searched: int
     """Vectors of the input whose true neighbors among the others were found and verified."""
+    profiled: int
+    """Sequences of the input that were profiled, and written as FASTA and read back."""
     problems: tuple[str, ...]
     """What is wrong with the input or the result, or differs between them."""
     seconds: float
@@ -116,7 +123,8 @@ def run(*, scale: int, keep: str | None = None, progress: Progress) -> tuple[Sta
                 )
                 stages.append(stage)
                 if keep is None:
-                    (files / "written" / path.name).unlink()
+                    for written in (files / "written").iterdir():
+                        written.unlink()
                     if path.is_relative_to(files):
                         path.unlink()
     return tuple(stages)
@@ -233,6 +241,9 @@ def _stage(layout: Layout, path: Path, folder: Path, progress: Progress) -> Stag
     with step(f"search {path.name}"):
         searched, wrong = _searched(layout, ds)
         problems += [f"{path}: {told}" for told in wrong]
+    with step(f"profile {path.name}"):
+        profiled, wrong = _profiled(ds, target.with_suffix(FASTA))
+        problems += [f"{path}: {told}" for told in wrong]
     with step(f"write {path.name}", counted="write-"):
         write_dataset(ds, target)
     with step(f"check written {path.name}", counted="check-"):
@@ -248,6 +259,7 @@ def _stage(layout: Layout, path: Path, folder: Path, progress: Progress) -> Stag
         nbytes_out=target.stat().st_size,
         bad=found,
         searched=searched,
+        profiled=profiled,
         problems=tuple(problems),
         seconds=time.perf_counter() - started,
     )
@@ -269,6 +281,22 @@ def _searched(layout: Layout, ds: xr.Dataset) -> tuple[int, list[str]]:
     k = min(MOST_NEIGHBORS, len(vectors) - n)
     found = verify(ground_truth(vectors, k=k, test_size=n, compute=compute), compute=compute)
     return n, [] if is_right(found) else [sentence(found)]
+
+
+def _profiled(ds: xr.Dataset, target: Path) -> tuple[int, list[str]]:
+    """Return how many sequences have profiles and records, and what is wrong with these."""
+    if "sequences" not in ds:
+        return 0, []
+    found = profile(ds)
+    weights = xr.DataArray(np.repeat(found.n_samples.values, found.row_size), dims="position")
+    write_fasta(ds, target, score=found.get("score"))
+    letters, counted = compute(ds.sequences, found.frequency.dot(weights))
+    wrong = []
+    if not np.allclose(counted, np.bincount(letters, minlength=len(counted)), rtol=1e-5):
+        wrong.append(f"profiles count amino acids as {counted.values!r}, which they aren't")
+    if not np.array_equal(read_fasta(target).sequences, letters):
+        wrong.append(f"{target} holds other sequences")
+    return ds.sizes["sequence"], wrong
 
 
 def _differences(path: Path, target: Path, before: xr.Dataset, after: xr.Dataset) -> list[str]:
@@ -296,32 +324,23 @@ def table(stages: Sequence[Stage]) -> Table:
     from rich.table import Table
 
     made = Table(box=box.SIMPLE_HEAD, show_footer=True)
-    problems = sum(len(stage.problems) for stage in stages)
-    seconds = sum(stage.seconds for stage in stages)
     made.add_column("file", footer=f"{len(stages)} files")
     made.add_column("layout")
-    for name, footer in (
-        ("rows", ""),
-        ("MB in", _megabytes(sum(stage.nbytes_in for stage in stages))),
-        ("MB out", _megabytes(sum(stage.nbytes_out for stage in stages))),
-        ("bad values", f"{sum(stage.bad for stage in stages):,}"),
-        ("searched", f"{sum(stage.searched for stage in stages):,}"),
-        ("problems", str(problems)),
-        ("seconds", f"{seconds:.1f}"),
+    columns: dict[str, list[str]] = {"rows": [f"{stage.rows:,}" for stage in stages] + [""]}
+    for name, numbers, said in (
+        ("MB in", [stage.nbytes_in for stage in stages], _megabytes),
+        ("MB out", [stage.nbytes_out for stage in stages], _megabytes),
+        ("bad values", [stage.bad for stage in stages], "{:,}".format),
+        ("searched", [stage.searched for stage in stages], "{:,}".format),
+        ("profiled", [stage.profiled for stage in stages], "{:,}".format),
+        ("problems", [len(stage.problems) for stage in stages], "{:,}".format),
+        ("seconds", [stage.seconds for stage in stages], "{:.1f}".format),
     ):
-        made.add_column(name, footer=footer, justify="right")
-    for stage in stages:
-        made.add_row(
-            stage.file,
-            stage.layout,
-            f"{stage.rows:,}",
-            _megabytes(stage.nbytes_in),
-            _megabytes(stage.nbytes_out),
-            f"{stage.bad:,}",
-            f"{stage.searched:,}",
-            str(len(stage.problems)),
-            f"{stage.seconds:.1f}",
-        )
+        columns[name] = [said(number) for number in (*numbers, sum(numbers))]
+    for name, cells in columns.items():
+        made.add_column(name, footer=cells[-1], justify="right")
+    for stage, *cells in zip(stages, *columns.values(), strict=False):
+        made.add_row(stage.file, stage.layout, *cells)
     return made
 
 

@@ -57,8 +57,8 @@ def write_report(
     """Write one HTML page about a Dataset, which needs no network and no other file.
 
     Every block is read once, whatever sections there are, and once more by `scan`, which looks for
-    bad values; where records are contrasted, as often more as `contrast` says. The page appears
-    whole or not at all, in place of an older one.
+    bad values; where records are contrasted, as often more as `contrast` says, and once more where
+    sequences are profiled. The page appears whole or not at all, in place of an older one.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def write_report(
     -------
     tuple of str
         Titles of the sections shown. Memory: a block a thread and 6 MiB, or what `scan`,
-        `contrast` and `logit_statistics` take, and once 150 MiB at most for principal axes; in
-        all, what the sections ask for, at most 0.5 MiB a variable, of logits a scenario.
+        `contrast`, `logit_statistics` and `profile` take, and once 150 MiB at most for principal
+        axes; in all, what the sections ask for, at most 0.5 MiB a variable, of logits a scenario.
 
     Raises
     ------

@@ -194,7 +194,18 @@ def _remove_unfinished(folder: str) -> None:
 def _zarr(ds: xr.Dataset, url: str, *, overwrite: bool = False, **options: Any) -> Any:
     """Return what writes a group without consolidated metadata, which Zarr 3 doesn't know."""
     mode: Literal["w", "w-"] = "w" if overwrite else "w-"
-    return ds.to_zarr(url, mode=mode, compute=False, consolidated=False, **options)
+    return _even(ds).to_zarr(url, mode=mode, compute=False, consolidated=False, **options)
+
+
+def _even(ds: xr.Dataset) -> xr.Dataset:
+    """Return a Dataset whose blocks are of one length along each dim, as Zarr's chunks are."""
+    made: dict[Hashable, xr.Variable] = {}
+    for name, one in ds.variables.items():
+        longest = {dim: max(1, *lengths) for dim, lengths in one.chunksizes.items()}
+        if any(set(lengths[:-1]) - {longest[dim]} for dim, lengths in one.chunksizes.items()):
+            made[name] = one.chunk(longest)
+    coords = {name: one for name, one in made.items() if name in ds.coords}
+    return ds.assign({n: o for n, o in made.items() if n not in coords}).assign_coords(coords)
 
 
 def _conflict(url: str) -> Conflict:

@@ -72,8 +72,8 @@ def concat(
     if duplicates == "refuse":
         _refuse_repeated(ds, files)
     made, counts = ds, _counts(ds)
-    if zarr:
-        made = _pad(ds, max_length, truncate=truncate) if padded else _even(ds)
+    if padded:
+        made = _pad(ds, max_length, truncate=truncate)
     if how.plan is not None:
         return planned(ds, partial(_writing, made=made), "concat", how, out)
     with how.start() as progress, progress.stage(f"write {output}", nbytes=made.nbytes):
@@ -234,11 +234,6 @@ def _pad(ds: xr.Dataset, max_length: int | None, *, truncate: bool) -> xr.Datase
     from h5dask.ops.padding import pad
 
     return pad(ds, max_length=max_length, truncate=truncate)
-
-
-def _even(ds: xr.Dataset) -> xr.Dataset:
-    """Return a Dataset in blocks of one length along each dim, as Zarr has them."""
-    return ds.chunk({dim: max(1, *lengths) for dim, lengths in ds.chunks.items()})
 
 
 def _writing(ds: xr.Dataset, *, stored: Forms, made: xr.Dataset) -> Cost:

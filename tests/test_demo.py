@@ -134,6 +134,10 @@ def test_the_main_job(tmp_path: Path) -> None:
         assert stage["rows"] == rows_in(written)
         has_vectors = stage["layout"] in ("activations", "ann", "episodes")
         assert stage["searched"] == (min(100, stage["rows"] // 2) if has_vectors else 0)
+        fasta = written.with_suffix(".fasta")
+        n_records = fasta.read_text().count(">") if fasta.exists() else 0
+        assert stage["profiled"] == (stage["rows"] if stage["layout"] == "proteins" else 0)
+        assert n_records == stage["profiled"]
         if source is not None:
             assert stage["layout"] in (source.parent.name, name.removesuffix("_generated.h5"))
             assert stage["nbytes_in"] == source.stat().st_size
@@ -238,6 +242,31 @@ def test_wrong_neighbors_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told.startswith("100 of 100 queries wrong: ")
 
 
+PROTEINS = next(path for path in REAL if path.parent.name == "proteins")
+
+
+def test_wrong_profiles_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shifted(ds: Any) -> Any:
+        made = profile(ds)
+        return made.assign(frequency=made.frequency.roll(aa=1))
+
+    profile, ds = h5dask.profile, h5dask.open_dataset(PROTEINS)
+    assert demo._profiled(ds, tmp_path / "a.fasta") == (ds.sizes["sequence"], [])
+    monkeypatch.setattr(demo, "profile", shifted)
+    _, (told,) = demo._profiled(ds, tmp_path / "b.fasta")
+    assert told.startswith("profiles count amino acids as array(")
+
+
+def test_wrong_records_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shifted(ds: Any, target: Path, **options: Any) -> None:
+        write(ds.assign(sequences=(ds.sequences + 1) % 21), target, **options)
+
+    write, target = h5dask.write_fasta, tmp_path / "a.fasta"
+    monkeypatch.setattr(demo, "write_fasta", shifted)
+    _, wrong = demo._profiled(h5dask.open_dataset(PROTEINS), target)
+    assert wrong == [f"{target} holds other sequences"]
+
+
 STAGE = demo.Stage(
     file="a.h5",
     layout="ann",
@@ -246,6 +275,7 @@ STAGE = demo.Stage(
     nbytes_out=2_500_000,
     bad=3,
     searched=1000,
+    profiled=40,
     problems=("a.h5: is wrong",),
     seconds=0.25,
 )
@@ -257,9 +287,9 @@ def test_problems_are_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [line.split() for line in told.stdout.splitlines() if line.strip()]
     assert told.exit_code == 1
     names = ["file", "layout", "rows", "MB", "in", "MB", "out", "bad", "values", "searched"]
-    assert rows[0] == [*names, "problems", "seconds"]
-    assert ["a.h5", "ann", "1,234", "1.50", "2.50", "3", "1,000", "1", "0.2"] in rows
-    assert ["2", "files", "3.00", "5.00", "6", "2,000", "2", "0.5"] in rows
+    assert rows[0] == [*names, "profiled", "problems", "seconds"]
+    assert ["a.h5", "ann", "1,234", "1.50", "2.50", "3", "1,000", "40", "1", "0.2"] in rows
+    assert ["2", "files", "3.00", "5.00", "6", "2,000", "80", "2", "0.5"] in rows
     assert rows[-1] == ["a.h5:", "is", "wrong"]
 
 

@@ -347,3 +347,16 @@ def test_what_cannot_be_opened(
     with pytest.raises(error, match=text) as said:
         open_any(str(tmp_path / name))
     assert "\n" not in str(said.value)
+
+
+def test_blocks_of_any_length_become_zarr_s(tmp_path: Path) -> None:
+    values = da.from_array(np.arange(60.0).reshape(12, 5), chunks=((5, 1, 4, 2), (2, 3)))
+    ds = xr.Dataset(
+        {"x": (("row", "column"), values), "y": ("row", values[:, 0].rechunk((3,)))},
+        {"z": ("row", values[:, 1])},
+    )
+    write_result(ds, tmp_path / "a.zarr")
+    back = open_any(str(tmp_path / "a.zarr"))
+    xr.testing.assert_equal(back.compute(), ds.compute())
+    assert back.x.chunks == ((5, 5, 2), (3, 2))
+    assert back.y.chunks == ((3, 3, 3, 3),)

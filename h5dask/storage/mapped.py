@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -41,3 +41,9 @@ class Viewed:
         if offset < 0 or len(part) < into.nbytes:
             raise truncated("the file", offset, into.nbytes, len(part))
         into[:] = part
+
+    def read_parts(self, offset: int, parts: Sequence[memoryview]) -> None:
+        """Fill one part after the other with the bytes that start at `offset`."""
+        for part in parts:
+            self.read_into(offset, part)
+            offset += part.nbytes
