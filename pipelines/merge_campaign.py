@@ -163,6 +163,8 @@ def settled(landing: str, seconds: float) -> tuple[list[str], list[str]]:
 def expected(given: Config) -> Iterator[tuple[xr.Dataset, list[Any]]]:
     """Yield what merging everything at once would cost."""
     whole, _ = settled(given.landing, given.settle)
+    if not whole:
+        return
     ds = h5dask.open_dataset(whole)
     yield ds, [reads(ds, "validate"), writes(ds, "merge"), reads(ds, "pad"), reads(ds, "profile")]
 

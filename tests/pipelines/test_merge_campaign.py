@@ -167,8 +167,9 @@ def test_files_that_may_still_be_written(folder: Path) -> None:
 
 
 def test_nothing_to_do_yet(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(folder, settle=1e9) == 0
-    assert capsys.readouterr().out == ""
+    for options in ([], ["--plan"]):
+        assert run(folder, *options, settle=1e9) == 0
+        assert capsys.readouterr().out == ""
 
 
 def test_structures_that_come_twice(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
