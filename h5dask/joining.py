@@ -139,7 +139,10 @@ def refuse_repeated(ds: xr.Dataset) -> None:
             f"duplicates: {layout.name} has no label by which rows of several files are the same; "
             'leave duplicates="keep"'
         )
-    found = pd.DataFrame({"row": there[named[0]], "file": ds["source"].values}).drop_duplicates()
+    # Rows of one group count once.
+    groups = ds[layout.numbered].values if layout.numbered else np.arange(ds.sizes[layout.along])
+    columns = {"row": there[named[0]], "group": groups, "file": ds["source"].values}
+    found = pd.DataFrame(columns).drop_duplicates(["row", "group"])
     files = found.groupby("row", sort=False)["file"].agg(list)
     repeated = files[files.map(len) > 1]
     if len(repeated):

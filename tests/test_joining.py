@@ -258,6 +258,10 @@ def test_what_several_files_have_is_refused_if_asked(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"source_structure 0: found in .*first_generation"):
         h5dask.concat(parts[1:], duplicates="refuse")
     assert h5dask.concat(parts[:1], duplicates="refuse") is parts[0]
+    with pytest.raises(Refused, match=rf"found in {paths[0]} and {paths[0]}; expected in one"):
+        h5dask.concat([parts[0], parts[0]], duplicates="refuse")
+    apart = [parts[0].sel(structure=0), parts[0].sel(structure=[1, 2])]
+    assert h5dask.concat(apart, duplicates="refuse").sizes == parts[0].sizes
     ids = [example("episodes"), example("episodes")]
     with pytest.raises(Refused, match=r"and so .* more"):
         h5dask.concat(ids, duplicates="refuse")
