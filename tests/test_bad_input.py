@@ -402,7 +402,8 @@ def open_path(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that another user may look into; pytest's own are private."""
     if IS_ROOT:  # who tries as somebody else
         base = tmp_path_factory.getbasetemp()
-        for place in (tmp_path, base, *base.parents[:2]):
+        above = (one for one in base.parents if one.name.startswith("pytest-"))
+        for place in (tmp_path, base, *above):
             place.chmod(0o755)
     return tmp_path
 
