@@ -115,6 +115,13 @@ class SharedAttrs(Mapping[str, tuple[Attr, ...]]):
             raise KeyError(path)
         return found
 
+    def value(self, path: str, name: str, default: Any = None) -> Any:
+        """Return the value of an attribute, or `default`."""
+        for (shared, _), values in self.numbers.items():
+            if shared == name and path in values:
+                return values[path]
+        return next((a.value for a in self.rest.get(path, ()) if a.name == name), default)
+
     def __iter__(self) -> Iterator[str]:
         return iter(
             dict.fromkeys(path for held in (*self.numbers.values(), self.rest) for path in held)
@@ -222,10 +229,10 @@ class Contents:
 
     def attr(self, path: str, name: str, default: Any = None) -> Any:
         """Return the value of an attribute, or `default`."""
-        for attr in self.attrs.get(path, ()):
-            if attr.name == name:
-                return attr.value
-        return default
+        if isinstance(self.attrs, SharedAttrs):
+            return self.attrs.value(path, name, default)
+        found = self.attrs.get(path, ())
+        return next((attr.value for attr in found if attr.name == name), default)
 
     def attr_column(self, name: str) -> dict[str, Any]:
         """Return one attribute's value by path, for all objects that have it."""

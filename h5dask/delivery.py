@@ -91,7 +91,12 @@ class Delivery:
 
 
 def deliver(
-    ds: xr.Dataset, planned: FilePlan, indexes: Mapping[str, ChunkIndex], file: str
+    ds: xr.Dataset,
+    planned: FilePlan,
+    indexes: Mapping[str, ChunkIndex],
+    file: str,
+    *,
+    later: bool = False,
 ) -> Delivery:
     """Return the tasks that write every value into a skeleton, and read back what they wrote.
 
@@ -105,6 +110,8 @@ def deliver(
         By path, where the bytes of each dataset belong.
     file : str
         Path of the skeleton.
+    later : bool, default False
+        Whether values in memory may change before the tasks run, so that they take a copy.
 
     Returns
     -------
@@ -114,14 +121,15 @@ def deliver(
     """
     encoded: list[Encoded] = []
     by_variable: dict[str, list[Transfer]] = {}
+    held = {name: _values(ds, name, file, later) for name in _variables(planned)}
     for transfer in planned.transfers:
         if transfer.form.filters:
-            encoded.append(encoded_of(_values(ds, transfer.variable), transfer))
+            encoded.append(encoded_of(held[transfer.variable], transfer))
         else:
             by_variable.setdefault(transfer.variable, []).append(transfer)
     direct = {}
     for name, transfers in by_variable.items():
-        values = _values(ds, name)
+        values = held[name]
         direct[name] = values, Target.of(file, name, transfers, indexes, values.chunks)
     if not _workers_share(file + PROBE):
         return Delivery(places=[delayed([one]) for one in _here(direct.values(), encoded, file)])
@@ -144,15 +152,24 @@ def deliver(
     return made
 
 
-def _values(ds: xr.Dataset, name: str) -> da.Array:
-    """Return a variable's values as a dask array."""
-    values = ds[name].variable.data
-    if isinstance(values, da.Array):
-        return values
-    values = np.asarray(ds[name].values)
-    row = max(1, values[:1].nbytes)
-    blocks: da.Array = da.from_array(values, (max(1, BLOCK_SIZE // row), *values.shape[1:]))
-    return blocks
+def _variables(planned: FilePlan) -> dict[str, None]:
+    return dict.fromkeys(transfer.variable for transfer in planned.transfers)
+
+
+def _values(ds: xr.Dataset, name: str, file: str, later: bool) -> da.Array:
+    """Return a variable's values as a dask array; those in memory are neither hashed nor copied."""
+    lazy = ds[name].variable.data
+    if isinstance(lazy, da.Array):
+        return lazy
+    values = np.array(ds[name].values) if later else np.asarray(ds[name].values)
+    n = max(1, BLOCK_SIZE // max(1, values[:1].nbytes))
+    label, rest = f"values-{name}-{tokenize(file)}", (0,) * (values.ndim - 1)
+    layer = {
+        (label, i, *rest): values[at : at + n] for i, at in enumerate(range(0, len(values), n))
+    }
+    chunks = (tuple(map(len, layer.values())), *((size,) for size in values.shape[1:]))
+    made: da.Array = da.Array(layer, label, chunks, dtype=values.dtype)
+    return made
 
 
 def _shared(target: Target) -> Delayed:

@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 
 from h5dask.contents import ArrayForm, Contents, GroupForm
 from h5dask.errors import LayoutError
-from h5dask.forming import stored_form
+from h5dask.forming import compressed, stored_form
 from h5dask.grouping import arrange
-from h5dask.groups import Groups
+from h5dask.groups import Groups, Rows, length, spans
 from h5dask.layout import ArraySpec, Layout
 from h5dask.pattern import fill, kinds, parse, placeholders
 from h5dask.storage.forms import stored_chunks, takes_bytes
 from h5dask.storage.planned import PlannedArray
-
-Rows = slice | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +70,9 @@ class Draft:
     lanes: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
     used: Counter[str] = field(default_factory=Counter)
     models: dict[str, ArrayForm] = field(default_factory=dict)
+    rows: dict[str, list[Rows]] = field(default_factory=dict)
+    forms: dict[tuple[str, int, int], ArrayForm] = field(default_factory=dict)
+    fitting: dict[tuple[str, frozenset[str]], list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for path in self.form or ():
@@ -114,16 +115,19 @@ class Draft:
             yield None, {}
             return
         seen: dict[tuple[str, ...], int] = {}
+        picked = [self.groups.names.index(key) for key in spec.group_keys]
         for group in range(len(self.groups.keys)):
-            keyed = self.groups.keyed(group)
-            key = tuple(keyed[k] for k in spec.group_keys)
-            if key not in seen or not len(self._rows(spec, seen[key])):
+            key = tuple([self.groups.keys[group][i] for i in picked])
+            if key not in seen or not length(self._rows(spec, seen[key])):
                 seen[key] = group
         for key, group in seen.items():
             yield group, dict(zip(spec.group_keys, key, strict=True))
 
-    def _rows(self, spec: ArraySpec, group: int) -> Any:
-        return self.groups.rows[str(spec.ragged)][group]
+    def _rows(self, spec: ArraySpec, group: int) -> Rows:
+        dim = str(spec.ragged)
+        if dim not in self.rows:
+            self.rows[dim] = spans(self.groups.rows[dim])
+        return self.rows[dim][group]
 
     def _add_array(
         self,
@@ -138,15 +142,15 @@ class Draft:
         rows: Rows = slice(0, variable.shape[0])
         lead: tuple[int, ...] = (variable.shape[0],)
         if group is not None:
-            rows = _compact(self._rows(spec, group))
-            lead = tuple(self.groups.shapes[spec.name][group] or (_length(rows),))
+            rows = self._rows(spec, group)
+            lead = tuple(self.groups.shapes[spec.name][group] or (length(rows),))
         path = self._path(spec, keys)
         if not math.prod(lead) and not self._stays_empty(spec, path):
             return
         if self._was_absent(spec, path) and _all_nan(variable, rows, lane):
             return
         shape = (*lead, *trailing)
-        form = stored_form(spec, variable.dtype, shape, self._model(name, path), self.gzip)
+        form = self._stored_form(name, spec, variable.dtype, shape, path)
         values = None
         if math.prod(shape) and not takes_bytes(form):
             values = _values(variable, rows, lane, shape)
@@ -160,21 +164,31 @@ class Draft:
                 Transfer(path=path, variable=name, lane=lane, rows=rows, shape=shape, form=form)
             )
 
+    def _stored_form(
+        self, name: str, spec: ArraySpec, dtype: np.dtype[Any], shape: tuple[int, ...], path: str
+    ) -> ArrayForm:
+        """Return the dataset's form: one record for all that are stored alike."""
+        model = self._model(name, path)
+        key = name, len(shape), id(model)
+        if key not in self.forms:
+            self.forms[key] = stored_form(spec, dtype, len(shape), model)
+        return compressed(self.forms[key], shape, self.gzip)
+
     def _path(self, spec: ArraySpec, keys: Mapping[str, str]) -> str:
         """Return the path in the form, else by the alternative the form uses most."""
-        given = {key for key, value in keys.items() if value}
-        fitting = [
-            pattern for pattern in spec.paths
-            if set(placeholders(pattern)) == given & set(placeholders("".join(spec.paths)))
-        ]  # fmt: skip
+        given = frozenset([key for key, value in keys.items() if value])
+        fitting = self.fitting.get((spec.name, given))
+        if fitting is None:
+            named = given & set(placeholders("".join(spec.paths)))
+            fitting = [pattern for pattern in spec.paths if set(placeholders(pattern)) == named]
+            fitting.sort(key=lambda pattern: -self.used[pattern])
+            self.fitting[spec.name, given] = fitting
         if not fitting:
             raise LayoutError(f"{spec.name}: no path of {self.layout.name} fits {dict(keys)!r}")
+        if self.form is None or len(fitting) == 1:
+            return fill(fitting[0], keys)
         paths = [fill(pattern, keys) for pattern in fitting]
-        for path in paths:
-            if self.form is not None and path in self.form:
-                return path
-        best = max(range(len(fitting)), key=lambda i: self.used[fitting[i]])
-        return paths[best]
+        return next((path for path in paths if path in self.form), paths[0])
 
     def _stays_empty(self, spec: ArraySpec, path: str) -> bool:
         """Whether a group without rows gets a zero-row dataset."""
@@ -295,19 +309,6 @@ def _above(path: str, groups: set[str]) -> list[str]:
     return [top] if top in groups else []
 
 
-def _compact(rows: Any) -> Rows:
-    """Return consecutive rows as a slice."""
-    if isinstance(rows, slice):
-        return rows
-    if len(rows) and int(rows[-1]) - int(rows[0]) == len(rows) - 1 and (np.diff(rows) == 1).all():
-        return slice(int(rows[0]), int(rows[-1]) + 1)
-    return rows if len(rows) else slice(0, 0)
-
-
-def _length(rows: Rows) -> int:
-    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
-
-
 def _part(variable: xr.Variable, rows: Rows, lane: int | None) -> Any:
     """Return the rows of one lane, as lazy as the variable is."""
     data = variable.data if not isinstance(variable.data, np.ndarray) else variable.values
@@ -316,7 +317,7 @@ def _part(variable: xr.Variable, rows: Rows, lane: int | None) -> Any:
 
 
 def _all_nan(variable: xr.Variable, rows: Rows, lane: int | None) -> bool:
-    if variable.dtype.kind != "f" or not _length(rows):
+    if variable.dtype.kind != "f" or not length(rows):
         return False
     part = _part(variable, rows, lane)
     return all(bool(np.isnan(some).all()) for some in (part[:1], part[1:]))

@@ -37,11 +37,7 @@ def gzip_level(compression: Compression) -> int | None:
 
 
 def stored_form(
-    spec: ArraySpec,
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...],
-    model: ArrayForm | None,
-    gzip: int | None = None,
+    spec: ArraySpec, dtype: np.dtype[Any], rank: int, model: ArrayForm | None
 ) -> ArrayForm:
     """Return the form in which values are stored.
 
@@ -51,27 +47,23 @@ def stored_form(
         The variable's declaration.
     dtype : dtype
         Of the Dataset's values.
-    shape : tuple of int
+    rank : int
         Of the dataset.
     model : ArrayForm, optional
         The dataset's form in the file that is to be resembled, or a sibling's.
-    gzip : int, optional
-        Level to compress numbers with; -1 for no filters at all.
     """
-    form = model if model is not None and _holds(model, dtype) else _new(spec, dtype, shape, model)
-    if form.maxshape and len(form.maxshape) != len(shape):
+    form = model if model is not None and _holds(model, dtype) else _new(spec, dtype, rank, model)
+    if form.maxshape and len(form.maxshape) != rank:
         form = replace(form, maxshape=(), chunks=None)
-    return _compressed(form, shape, gzip)
+    return form
 
 
-def _new(
-    spec: ArraySpec, dtype: np.dtype[Any], shape: tuple[int, ...], old: ArrayForm | None
-) -> ArrayForm:
+def _new(spec: ArraySpec, dtype: np.dtype[Any], rank: int, old: ArrayForm | None) -> ArrayForm:
     """Return the document's form, laid out as the old one was."""
-    limits = (UNLIMITED, *(AS_SHAPE,) * (len(shape) - 1)) if spec.resizable else ()
+    limits = (UNLIMITED, *(AS_SHAPE,) * (rank - 1)) if spec.resizable else ()
     kind: Any = "bytes" if spec.dtypes[:1] == ("bytes",) else "str"
     form = form_of(kind if dtype.kind in "OUST" else _stored_dtype(spec, dtype), maxshape=limits)
-    if old is None or len(old.maxshape) != len(shape):
+    if old is None or len(old.maxshape) != rank:
         return form
     return replace(
         form,
@@ -85,8 +77,18 @@ def _new(
     )
 
 
-def _compressed(form: ArrayForm, shape: tuple[int, ...], gzip: int | None) -> ArrayForm:
-    """Return the form with the filters that are asked for."""
+def compressed(form: ArrayForm, shape: tuple[int, ...], gzip: int | None) -> ArrayForm:
+    """Return the form with the filters that are asked for.
+
+    Parameters
+    ----------
+    form : ArrayForm
+        A dataset's form.
+    shape : tuple of int
+        Its shape.
+    gzip : int, optional
+        Level to compress numbers with; None keeps the form's filters, -1 removes them.
+    """
     if gzip is None or not form.is_numeric or not math.prod(shape):
         return form
     itemsize = np.dtype(form.dtype).itemsize

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
+Rows = slice | NDArray[np.int64]
+"""Rows of a variable, consecutive ones as a slice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +53,30 @@ class Groups:
             numbers=tuple(self.numbers[i] for i in at) if self.numbers else (),
             axes=tuple(self.axes[i] for i in at) if self.axes else (),
         )
+
+
+def spans(rows: Sequence[NDArray[np.int64]]) -> list[Rows]:
+    """Return the rows of each group, consecutive ones as a slice.
+
+    Examples
+    --------
+    >>> spans([np.array([3, 4, 5]), np.array([7, 6]), np.array([], int)])
+    [slice(3, 6, None), array([7, 6]), slice(0, 0, None)]
+    """
+    held = [some for some in rows if len(some)]
+    if not held:
+        return [slice(0, 0)] * len(rows)
+    ends = np.cumsum([len(some) for some in held])
+    steps = np.diff(np.concatenate(held), prepend=0) == 1
+    steps[0] = steps[ends[:-1]] = True
+    whole = np.logical_and.reduceat(steps, [0, *ends[:-1]])
+    spans = (
+        slice(int(some[0]), int(some[-1]) + 1) if one else some
+        for some, one in zip(held, whole.tolist(), strict=True)
+    )
+    return [next(spans) if len(some) else slice(0, 0) for some in rows]
+
+
+def length(rows: Rows) -> int:
+    """Return how many rows these are."""
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)

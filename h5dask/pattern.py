@@ -21,6 +21,7 @@ def compiled(path: str) -> re.Pattern[str]:
     return re.compile("".join(parts) + re.escape(path[at:]))
 
 
+@lru_cache(maxsize=1024)
 def placeholders(path: str) -> tuple[str, ...]:
     """Return the names of a path's placeholders, in order."""
     return tuple(found.group(1) for found in _PLACEHOLDER.finditer(path))
@@ -34,7 +35,17 @@ def parse(pattern: str, path: str) -> dict[str, str] | None:
 
 def fill(pattern: str, keys: Mapping[str, str]) -> str:
     """Return the path that `pattern` names for the given placeholder values."""
-    return _PLACEHOLDER.sub(lambda found: str(keys[found.group(1)]), pattern)
+    return _template(pattern).format_map(keys)
+
+
+@lru_cache(maxsize=1024)
+def _template(pattern: str) -> str:
+    """Return a pattern as a format string: placeholders without kinds, other braces doubled."""
+    fixed = [
+        part.replace("{", "{{").replace("}", "}}") for part in _PLACEHOLDER.split(pattern)[::3]
+    ]
+    names = [f"{{{name}}}" for name in placeholders(pattern)]
+    return "".join(text + name for text, name in zip(fixed, [*names, ""], strict=True))
 
 
 def kinds(patterns: Iterable[str]) -> dict[str, str]:

@@ -41,19 +41,19 @@ class Runs:
     @classmethod
     def of(cls, transfers: Sequence[Transfer]) -> Runs:
         """Return the rows that the datasets of one lane take, ordered by the variable's rows."""
-        columns: list[tuple[Ints, ...]] = []
+        whole = [(i, t.rows) for i, t in enumerate(transfers) if isinstance(t.rows, slice)]
+        table = np.array([(r.start, r.stop - r.start, i, 0) for i, r in whole], np.int64)
+        columns: list[Ints] = [table.reshape(-1, 4)]
         for target, transfer in enumerate(transfers):
             rows = transfer.rows
-            if isinstance(rows, slice):
-                start, count = np.array([rows.start]), np.array([rows.stop - rows.start])
-            else:
+            if not isinstance(rows, slice):
                 first = np.concatenate([[0], np.flatnonzero(np.diff(rows) != 1) + 1])
-                start, count = rows[first], np.diff(np.append(first, len(rows)))
-            at = np.cumsum(count) - count
-            columns.append((start, count, np.full(len(start), target), at))
-        joined = [np.concatenate(column).astype(np.int64) for column in zip(*columns, strict=True)]
-        order = np.argsort(joined[0], kind="stable")
-        return cls(*(column[order] for column in joined))
+                count = np.diff(np.append(first, len(rows)))
+                at = np.cumsum(count) - count
+                columns.append(np.stack([rows[first], count, np.full(len(first), target), at], 1))
+        joined = np.concatenate(columns)
+        order = np.argsort(joined[:, 0], kind="stable")
+        return cls(*np.ascontiguousarray(joined[order].T))
 
     def within(self, start: int, stop: int) -> Runs:
         """Return the parts of the runs that lie in a block of rows, counted from its start."""
@@ -63,10 +63,6 @@ class Runs:
         first, last = np.maximum(self.start[low:high], start), np.minimum(ends[low:high], stop)
         skipped = first - self.start[low:high]
         return Runs(first - start, last - first, self.target[low:high], self.at[low:high] + skipped)
-
-    def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
-        columns = (self.start, self.count, self.target, self.at)
-        return zip(*(column.tolist() for column in columns), strict=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +74,10 @@ class Pieces:
     paths: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     forms: tuple[ArrayForm, ...]
-    offsets: tuple[int, ...]
+    """The distinct forms."""
+    form_of: Ints
+    """Which of them each dataset has."""
+    offsets: Ints
     """Byte offset of contiguous datasets, -1 for chunked ones."""
     lane: int | None
     """Which lane of the variable or block."""
@@ -94,31 +93,73 @@ class Pieces:
         """Return where the datasets of one lane of a variable lie."""
         where = [indexes[t.path] for t in transfers]
         contiguous = [t.form.storage == "contiguous" for t in transfers]
+        forms: dict[ArrayForm, int] = {}
+        known = {id(form): form for form in (t.form for t in transfers)}
+        number = {at: forms.setdefault(form, len(forms)) for at, form in known.items()}
         return cls(
             runs=Runs.of(transfers),
-            paths=tuple(t.path for t in transfers),
-            shapes=tuple(t.shape for t in transfers),
-            forms=tuple(t.form for t in transfers),
-            offsets=tuple(
-                int(ix.offset[0]) if plain else -1
-                for ix, plain in zip(where, contiguous, strict=True)
+            paths=tuple([t.path for t in transfers]),
+            shapes=tuple([t.shape for t in transfers]),
+            forms=tuple(forms),
+            form_of=np.array([number[id(t.form)] for t in transfers]),
+            offsets=np.array(
+                [
+                    ix.offset[0] if plain else -1
+                    for ix, plain in zip(where, contiguous, strict=True)
+                ],
+                np.int64,
             ),
             lane=lane,
             indexes={i: ix for i, ix in enumerate(where) if not contiguous[i]},
         )
 
+    def long_runs(
+        self, columns: tuple[int, ...], dtype: np.dtype[Any] | None
+    ) -> Iterator[tuple[int, int, int, int]]:
+        """Yield the runs, as one those that lie end to end in the variable and in the file.
+
+        That is asked of datasets of one form that take all columns of the variable. Values of a
+        dtype that isn't the stored one are converted dataset by dataset, whose name errors tell.
+        """
+        runs, form_of = self.runs, self.form_of[self.runs.target]
+        trailing = self.shapes[0][len(self.shapes[0]) - len(columns) :]
+        itemsizes = np.array([np.dtype(form.dtype).itemsize for form in self.forms])
+        nbytes = itemsizes[form_of] * math.prod(columns)
+        place = self.offsets[runs.target] + runs.at * nbytes
+        ends = place + runs.count * nbytes
+        joins = (runs.start[1:] == (runs.start + runs.count)[:-1]) & (place[1:] == ends[:-1])
+        stored = [np.dtype(form.dtype).newbyteorder("=") for form in self.forms]
+        kept = np.array([dtype is None or dtype == one for one in stored])[form_of]
+        joins &= (form_of[1:] == form_of[:-1]) & kept[1:] & (columns == trailing)
+        joins &= (self.offsets[runs.target][1:] >= 0) & (self.offsets[runs.target][:-1] >= 0)
+        first = np.flatnonzero(np.concatenate([[True], ~joins]))
+        count = np.add.reduceat(runs.count, first)
+        columns_of = (runs.start[first], count, runs.target[first], runs.at[first])
+        yield from zip(*(column.tolist() for column in columns_of), strict=True)
+
     def boxes(self, target: int, at: int, count: int, columns: tuple[int, ...]) -> Iterator[Box]:
-        """Yield the boxes of a dataset that consecutive rows fill, leading axes end to end."""
+        """Yield the boxes that consecutive rows fill, from a dataset's row on.
+
+        Leading axes lie end to end, and so do contiguous datasets that follow one another.
+        """
         shape = self.shapes[target]
-        lead = shape[: len(shape) - len(self.inner)]
+        n_lead = len(shape) - len(self.inner)
+        lead, trailing = shape[:n_lead], shape[n_lead:]
         if self.offsets[target] >= 0:
-            rows, trailing = math.prod(lead), shape[len(lead) :]
-            nbytes = math.prod(shape) * np.dtype(self.forms[target].dtype).itemsize
-            index = ChunkIndex.contiguous((rows, *trailing), self.offsets[target], nbytes)
+            rows = max(math.prod(lead), at + count)
+            itemsize = np.dtype(self.forms[self.form_of[target]].dtype).itemsize
+            nbytes = rows * math.prod(trailing) * itemsize
+            index = ChunkIndex.contiguous((rows, *trailing), int(self.offsets[target]), nbytes)
             yield index, (at, *self.inner), (count, *columns)
             return
         for corner, extent in flat_boxes(lead, at, at + count):
             yield self.indexes[target], (*corner, *self.inner), (*extent, *columns)
+
+    def counts(self, columns: tuple[int, ...]) -> Iterator[tuple[str, int]]:
+        """Yield how many values each dataset gets."""
+        n = self.runs.count * math.prod(columns)
+        for target, count in zip(self.runs.target.tolist(), n.tolist(), strict=True):
+            yield self.paths[target], count
 
 
 def flat_boxes(
@@ -207,14 +248,14 @@ Kind = tuple[str, bytes | None]
 
 
 def _by_kind(
-    pieces: Sequence[Pieces], shape: tuple[int, ...]
+    pieces: Sequence[Pieces], shape: tuple[int, ...], dtype: np.dtype[Any] | None = None
 ) -> dict[Kind, list[tuple[int | None, slice, str, ArrayForm, Box]]]:
     """Return the boxes of a block by stored type and fill value, always in the same order."""
     found: dict[Kind, list[Any]] = {}
     for piece in pieces:
         columns = shape[1:] if piece.lane is None else shape[2:]
-        for start, count, target, at in piece.runs:
-            form, path = piece.forms[target], piece.paths[target]
+        for start, count, target, at in piece.long_runs(columns, dtype):
+            form, path = piece.forms[piece.form_of[target]], piece.paths[target]
             kind = found.setdefault((form.dtype, form.fill), [])
             done = start
             for box in piece.boxes(target, at, count, columns):
@@ -231,12 +272,15 @@ def write_block(block: NDArray[Any], target: Target, at: tuple[int, ...]) -> Wri
     """
     counts: dict[str, int] = {}
     receipts = []
-    for (dtype, fill), parts in _by_kind(target.pieces(at), block.shape).items():
+    pieces = target.pieces(at)
+    for piece in pieces:
+        for path, n in piece.counts(block.shape[1:] if piece.lane is None else block.shape[2:]):
+            counts[path] = counts.get(path, 0) + n
+    for (dtype, fill), parts in _by_kind(pieces, block.shape, block.dtype).items():
         boxes = []
         for lane, rows, path, form, (index, start, extent) in parts:
             part = block[rows] if lane is None else block[rows, lane]
             values = converted(part, form, path)
-            counts[path] = counts.get(path, 0) + values.size
             boxes.append((index, start, values.reshape(extent)))
         receipts.append(write_pieces(target.file, boxes, dtype, fill))
     return Written(counts, tuple(receipts))

@@ -145,9 +145,10 @@ def _groups(layout: Layout, ds: xr.Dataset, form: Contents | None) -> Groups:
 
 
 def _with_parents(plan: Plan) -> dict[str, GroupForm]:
-    groups = dict(plan.groups)
+    groups, plain = dict(plan.groups), GroupForm()
     for path in (*plan.attrs, *(array.path.rpartition("/")[0] for array in plan.arrays)):
-        parts = path.split("/")
-        for n in range(1, len(parts) + 1):
-            groups.setdefault("/".join(parts[:n]), GroupForm())
+        missing = path
+        while missing not in groups:
+            groups[missing] = plain
+            missing = missing.rpartition("/")[0]
     return groups

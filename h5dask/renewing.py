@@ -94,10 +94,20 @@ def _apply_derived(
     draft: Draft, found: dict[str, dict[str, Attr]], before: Derived, after: Derived
 ) -> None:
     """Renew attributes that follow from sizes, where the sizes are no longer what they were."""
-    required = {(s.path, s.name) for s in draft.layout.attrs if s.required}
-    patterns = [s for s in draft.layout.attrs if placeholders(s.path)]
+    required: dict[str, set[str]] = {}
+    for spec in draft.layout.attrs:
+        if spec.required:
+            required.setdefault(spec.path, set()).add(spec.name)
+    at, needed = None, set()
     for (path, name, key), value in after.items():
-        attrs = found.setdefault(path, {}) if path in found or path else found.setdefault("", {})
+        attrs = found.get(path)
+        if attrs is None:
+            attrs = found[path] = {}
+        if path != at:
+            fitting = (
+                some for pattern, some in required.items() if parse(pattern, path) is not None
+            )
+            at, needed = path, set().union(*fitting)
         old = attrs.get(name)
         known = draft.form is not None and path in draft.form.groups
         if known and (old is None or _plain(before.get((path, name, key))) == _plain(value)):
@@ -108,9 +118,7 @@ def _apply_derived(
                 attrs[name] = replace(old, value=json.dumps({**inside, key: value}))
         elif old is not None:
             attrs[name] = old if _equal(old.value, value) else _renewed(old, value)
-        elif (path, name) in required or any(
-            s.name == name and s.required and parse(s.path, path) is not None for s in patterns
-        ):
+        elif name in needed:
             attrs[name] = new_attr(name, value)
     for path in [path for path, attrs in found.items() if not attrs]:
         del found[path]

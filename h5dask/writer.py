@@ -6,6 +6,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -21,6 +22,7 @@ from h5dask.errors import (
     CorruptInput,
     H5daskError,
     NotFound,
+    OutOfSpace,
 )
 from h5dask.forming import Compression
 from h5dask.layout import Layout
@@ -124,12 +126,16 @@ def write_dataset(
     with _removed_on_error(temporary, url):
         with carried(made.planned.plan, made.form) as plan:
             indexes = create(temporary, plan)
-        tasks = deliver(made.ds, made.planned, indexes, temporary).tasks()
-        if compute:
-            contents = _finish(compute_all(*tasks), *rest)
-            say_findings(made.layout, contents, made.form)
-            return None
-        return delayed(_finish_later, pure=False)(tasks, *rest)
+        tasks = deliver(made.ds, made.planned, indexes, temporary, later=not compute).tasks()
+        if not compute:
+            return delayed(_finish, pure=False)(tasks, *rest)
+        written = compute_all(*tasks)
+        with _flushed(temporary, url):
+            contents = arrived(written, made.planned.expected, temporary, url)
+            said = findings(made.layout, contents, made.form)
+        publish(temporary, url, storage_options, overwrite=overwrite)
+        _warn(said)
+        return None
 
 
 @contextmanager
@@ -145,13 +151,47 @@ def _removed_on_error(temporary: str, url: str) -> Iterator[None]:
         raise
 
 
-def say_findings(layout: Layout, contents: Contents, form: Contents | None) -> None:
-    """Warn of findings in the written file's structure that the file it is like had not."""
+@contextmanager
+def _flushed(temporary: str, url: str) -> Iterator[None]:
+    """Bring a file to disk while something else is done, so that publishing it hardly waits.
+
+    An error of the disk is raised here: the system tells it once.
+    """
+    if "://" in url:
+        yield
+        return
+    with ThreadPoolExecutor(1) as thread:
+        flushed = thread.submit(_flush, temporary)
+        yield
+    try:
+        flushed.result()
+    except OSError as error:
+        raise OutOfSpace(f"{url}: could not be written to disk ({error.strerror})") from None
+
+
+def _flush(path: str) -> None:
+    number = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def findings(layout: Layout, contents: Contents, form: Contents | None) -> tuple[str, ...]:
+    """Return the findings in the written file's structure that the file it is like had not."""
     found = problems(layout, contents)
     known = {one.found for one in problems(layout, form)} if found and form is not None else set()
-    said = [str(one) for one in found if one.found not in known]
+    return tuple(str(one) for one in found if one.found not in known)
+
+
+def say_findings(layout: Layout, contents: Contents, form: Contents | None) -> None:
+    """Warn of what `findings` tells."""
+    _warn(findings(layout, contents, form), stacklevel=4)
+
+
+def _warn(said: Sequence[str], stacklevel: int = 3) -> None:
     if said:
-        warnings.warn("\n".join(said), UserWarning, stacklevel=3)
+        warnings.warn("\n".join(said), UserWarning, stacklevel=stacklevel)
 
 
 def _refuse_target(url: str, overwrite: bool, options: Mapping[str, Any] | None) -> None:
@@ -201,13 +241,8 @@ def _finish(
     url: str,
     overwrite: bool,
     options: Mapping[str, Any] | None,
-) -> Contents:
-    """Make a complete file appear under its name, and tell what it has."""
-    contents = arrived(written, expected, temporary, url)
+) -> None:
+    """Make a complete file appear under its name."""
+    with _flushed(temporary, url):
+        arrived(written, expected, temporary, url)
     publish(temporary, url, options, overwrite=overwrite)
-    return contents
-
-
-def _finish_later(*given: Any) -> None:
-    """Do the same as a task, whose result is nothing."""
-    _finish(*given)

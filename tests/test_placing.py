@@ -17,11 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import h5dask
-from h5dask import delivery, layouts
+from h5dask import delivery, layouts, placing
 from h5dask.contents import ArrayForm
 from h5dask.drafting import Transfer
 from h5dask.errors import LayoutError
+from h5dask.indexes import RaggedIndex
 from h5dask.placing import Runs, converted, flat_boxes
+from h5dask.storage.write import write_pieces
 from h5dask.testing import example
 from tests.files.same import differences
 from tests.rewriting import opened
@@ -64,7 +66,9 @@ def test_runs_bring_every_row_to_its_place(
     ends = [0, *sorted(borders), 12]
     for start, stop in pairwise(ends):
         block = values[start:stop]
-        for first, count, target, at in runs.within(start, stop):
+        here = runs.within(start, stop)
+        columns = (here.start, here.count, here.target, here.at)
+        for first, count, target, at in zip(*columns, strict=True):
             assert (made[target][at : at + count] == -1).all()
             made[target][at : at + count] = block[first : first + count]
     for transfer, found in zip(transfers, made, strict=True):
@@ -194,3 +198,42 @@ def test_tasks_have_names_that_tell_what_they_write(tmp_path: Path) -> None:
         assert any(key.startswith(f"write-{name}-") for key in keys)
         assert any(key.startswith(f"check-{name}-") for key in keys)
     job.compute()
+
+
+def test_structures_end_to_end_are_written_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n = 40
+    lengths = np.arange(n) % 7 + 1
+    total = int(lengths.sum())
+    rows = {"structure": np.arange(n, dtype=np.int32), "row_size": lengths.astype(np.int32)}
+    ds = xr.Dataset(
+        {"sequences": ("residue", np.arange(total, dtype=np.int32) % 21)},
+        xr.Coordinates.from_xindex(RaggedIndex("sequence", "residue", total, rows)),
+    )
+    seen: list[int] = []
+
+    def counted(file: str, parts: Any, dtype: str, filled: bytes | None = None) -> Any:
+        seen.append(len(parts))
+        return write_pieces(file, parts, dtype, filled)
+
+    monkeypatch.setattr(placing, "write_pieces", counted)
+    with dask.config.set(scheduler="sync"):
+        h5dask.write_dataset(ds, tmp_path / "a.h5", layout="proteins")
+    assert seen == [1]
+    back = h5dask.open_dataset(tmp_path / "a.h5")
+    assert back.sequences.values.tolist() == ds.sequences.values.tolist()
+    assert back.structure.values.tolist() == list(range(n))
+
+
+def test_the_dataset_whose_number_does_not_fit_is_named(tmp_path: Path) -> None:
+    n = 40
+    rows = {"structure": np.arange(n, dtype=np.int32), "row_size": np.full(n, 3, np.int32)}
+    values = np.zeros(3 * n, np.int64)
+    values[3 * 7 + 1] = 2**40
+    ds = xr.Dataset(
+        {"sequences": ("residue", values)},
+        xr.Coordinates.from_xindex(RaggedIndex("sequence", "residue", 3 * n, rows)),
+    )
+    with pytest.raises(LayoutError, match=r"/structure_7/sequences: 1 values of int64 don't fit"):
+        h5dask.write_dataset(ds, tmp_path / "a.h5", layout="proteins")

@@ -1,5 +1,6 @@
 """Writing: targets, inputs and limits; nothing is left behind, whatever happens."""
 
+import errno
 import gc
 import os
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import xarray as xr
 
 import h5dask
 from h5dask import layouts
-from h5dask.errors import Conflict, NotFound, Refused
+from h5dask.errors import Conflict, NotFound, OutOfSpace, Refused
 from h5dask.testing import example
 from tests.rewriting import opened
 
@@ -49,6 +50,32 @@ def test_more_is_added_to_a_file_by_writing_over_it(tmp_path: Path) -> None:
     expected = [example("activations", n).sel(scenario="base").logits for n in range(3)]
     assert np.array_equal(base, np.concatenate(expected))
     assert os.listdir(tmp_path) == ["a.h5"]
+
+
+def test_what_the_disk_says_once_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, fsync, told = tmp_path / "a.h5", os.fsync, []
+
+    def failing_once(number: int) -> None:
+        if not told:
+            told.append(number)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(number)
+
+    h5dask.write_dataset(example("ann"), path)
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fsync", failing_once)
+    with pytest.raises(OutOfSpace, match=r"a\.h5: could not be written to disk"):
+        h5dask.write_dataset(example("ann", 1), path, overwrite=True)
+    assert path.read_bytes() == before
+
+
+def test_what_is_written_later_is_what_was_given(tmp_path: Path) -> None:
+    ds = example("ann").compute()
+    expected = ds.train.values.copy()
+    later = h5dask.write_dataset(ds, tmp_path / "a.h5", compute=False)
+    ds.train.values[:] = 0
+    later.compute()
+    assert np.array_equal(h5dask.open_dataset(tmp_path / "a.h5").train.values, expected)
 
 
 def test_an_existing_target_is_kept(tmp_path: Path) -> None:

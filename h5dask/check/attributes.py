@@ -12,7 +12,7 @@ from h5dask.contents import Contents
 from h5dask.errors import LayoutError
 from h5dask.grouping import Arrangement
 from h5dask.layout import AttrSpec, Derived, Layout
-from h5dask.pattern import kinds, parse, placeholders
+from h5dask.pattern import compiled, kinds, parse, placeholders
 from h5dask.problem import Problem
 
 
@@ -99,31 +99,46 @@ def contradiction(found: Contents, path: str, name: str, key: str, values: Any) 
 
 def declared(layout: Layout, found: Contents) -> Iterator[Problem]:
     """Yield which of a layout's attributes are missing, of another kind, or not allowed."""
-    for spec, path in _objects(layout, found):
-        attr = next((a for a in found.attrs.get(path, ()) if a.name == spec.name), None)
-        if attr is None:
-            if spec.required:
-                yield missing_attr(found, path, spec)
+    holders: dict[str, list[str]] = {}
+    for spec in layout.attrs:
+        if placeholders(spec.path) and not (found.complete or spec.at_opening):
             continue
-        value = text_of(attr.value) if spec.kind == "str" else attr.value
-        if not _IS_KIND[spec.kind](value) or (spec.allowed and value not in spec.allowed):
-            yield wrong_attr(found, path, spec, attr.value)
-        elif isinstance(attr.value, bytes):
-            yield Problem(
-                where=place(found, path),
-                found=f"attribute {spec.name!r} is text of fixed length",
-                expected="variable length",
-                way_out="it is read all the same",
-                level="note",
-            )
+        if spec.path not in holders:
+            holders[spec.path] = _objects(spec.path, found)
+        values = found.attr_column(spec.name)
+        for path in holders[spec.path]:
+            if path in values:
+                yield from _judged(found, path, spec, values[path])
+            elif spec.required:
+                yield missing_attr(found, path, spec)
+
+
+def _judged(found: Contents, path: str, spec: AttrSpec, held: Any) -> Iterator[Problem]:
+    """Yield that an attribute is of another kind, not allowed, or stored in another way."""
+    value = text_of(held) if spec.kind == "str" else held
+    if not _IS_KIND[spec.kind](value) or (spec.allowed and value not in spec.allowed):
+        yield wrong_attr(found, path, spec, held)
+    elif isinstance(held, bytes):
+        yield Problem(
+            where=place(found, path),
+            found=f"attribute {spec.name!r} is text of fixed length",
+            expected="variable length",
+            way_out="it is read all the same",
+            level="note",
+        )
 
 
 def contradictions(layout: Layout, found: Contents, arrangement: Arrangement) -> Iterator[Problem]:
     """Yield each attribute that says another size than the datasets have."""
     if arrangement.misfits:
         return  # sizes that don't fit each other can't judge an attribute
+    columns: dict[str, Mapping[str, Any]] = {}
     for (path, name, key), actual in derived(layout, found, arrangement).items():
-        value = found.attr(path, name)
+        if name not in columns:
+            columns[name] = found.attr_column(name)
+        value = columns[name].get(path)
+        if value is None:
+            continue
         if key:
             value = (json_of(value) or {}).get(key)
         if int_of(value) is None and not isinstance(value, list | np.ndarray):
@@ -188,13 +203,12 @@ def _wanted(spec: AttrSpec) -> str:
     return " or ".join(map(repr, spec.allowed)) if spec.allowed else _KIND[spec.kind]
 
 
-def _objects(layout: Layout, found: Contents) -> Iterator[tuple[AttrSpec, str]]:
-    """Yield each declared attribute with each object that should carry it."""
-    for spec in layout.attrs:
-        if not placeholders(spec.path):
-            yield spec, spec.path
-        elif found.complete or spec.at_opening:
-            yield from ((spec, path) for path in found.groups if parse(spec.path, path) is not None)
+def _objects(pattern: str, found: Contents) -> list[str]:
+    """Return the objects that should carry what is declared at a path."""
+    if not placeholders(pattern):
+        return [pattern]
+    fits = compiled(pattern).fullmatch
+    return [path for path in found.groups if fits(path)]
 
 
 def _plain(value: Any) -> Any:

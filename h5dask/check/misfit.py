@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from h5dask.contents import Contents
@@ -13,6 +14,7 @@ from h5dask.problem import Problem
 _APART = "open one group at a time with group=... or all of them with open_datatree"
 
 
+@lru_cache(maxsize=1024)
 def family(pattern: str) -> str:
     """Return the part of a path's pattern up to its first group with a placeholder, "" for none."""
     parts = pattern.split("/")

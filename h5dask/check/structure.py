@@ -7,7 +7,7 @@ groups share become one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +16,8 @@ from h5dask.check import Place, Position, attributes
 from h5dask.check.attributes import place
 from h5dask.check.misfit import family
 from h5dask.check.summary import collapse
-from h5dask.contents import Contents
-from h5dask.grouping import Arrangement, arrange
+from h5dask.contents import ArrayForm, Contents
+from h5dask.grouping import Arranged, Arrangement, arrange
 from h5dask.layout import ArraySpec, Layout
 from h5dask.pattern import parse
 from h5dask.problem import Problem
@@ -156,32 +156,49 @@ def _dtypes(found: Contents, arrangement: Arrangement) -> Iterator[Problem]:
     """Yield each dataset of another dtype than declared, and a note on text of fixed length."""
     for variable in arrangement.variables:
         spec = variable.spec
-        for path in dict.fromkeys(variable.held()):
-            dtype = found.form(path).dtype
-            if dtype.startswith("S"):
+        told = {
+            form: form.dtype.startswith("S")
+            or (spec.reads(form.dtype) and not spec.accepts(form.dtype))
+            for form in found.forms
+        }
+        for path, form in _held_in(found, variable, told.__getitem__):
+            if form.dtype.startswith("S"):
                 yield Problem(
                     where=place(found, path),
-                    found=f"text of fixed length ({dtype})",
+                    found=f"text of fixed length ({form.dtype})",
                     expected="variable length",
                     way_out="it is read all the same",
                     level="note",
                 )
-            elif spec.reads(dtype) and not spec.accepts(dtype):
+            else:
                 yield wrong_dtype(found, path, spec)
 
 
 def _elsewhere(found: Contents, arrangement: Arrangement) -> Iterator[Problem]:
     """Yield each dataset whose values lie in other files, which are never followed."""
     for variable in arrangement.variables:
-        for path in dict.fromkeys(variable.held()):
-            storage = found.form(path).storage
-            if storage in ("external", "virtual"):
-                yield Problem(
-                    where=place(found, path),
-                    found=f"{storage} storage, whose values lie in other files",
-                    expected="values in this file",
-                    way_out="copy them into it, as with h5repack",
-                )
+        for path, form in _held_in(found, variable, lambda form: form.storage in _ELSEWHERE):
+            yield Problem(
+                where=place(found, path),
+                found=f"{form.storage} storage, whose values lie in other files",
+                expected="values in this file",
+                way_out="copy them into it, as with h5repack",
+            )
+
+
+_ELSEWHERE = ("external", "virtual")
+
+
+def _held_in(
+    found: Contents, variable: Arranged, form_is: Callable[[ArrayForm], bool]
+) -> Iterator[tuple[str, ArrayForm]]:
+    """Yield a variable's datasets whose form is such, and their forms: each form is asked once."""
+    such = {of: form for of, form in enumerate(found.forms) if form_is(form)}
+    if such:
+        paths = [*dict.fromkeys(variable.held())]
+        for path, at in zip(paths, found.positions(paths), strict=True):
+            if found.form_of[at] in such:
+                yield path, such[found.form_of[at]]
 
 
 def _limits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -50,15 +51,14 @@ def groups(labels: Labels, found: Contents | None) -> Groups:
         keys, axes, members = [""], form.axes[:1], [list(range(len(grids)))]
     else:
         keys, axes, members = _separate(grids, form, at_form)
-    starts = grids.ends - np.diff(grids.ends, prepend=0)
+    ends = grids.ends.tolist()
+    parts = [grids.order[start:end] for start, end in pairwise([0, *ends])]
     sequences = [
-        np.concatenate([grids.order[starts[i] : grids.ends[i]] for i in m])
-        if len(m) > 1
-        else grids.order[starts[m[0]] : grids.ends[m[0]]]
-        for m in members
+        np.concatenate([parts[i] for i in m]) if len(m) > 1 else parts[m[0]] for m in members
     ]
     shapes = _shapes(grids, axes, members)
-    residues = _residues(sequences, [grids.length[m[0]].item() for m in members], labels)
+    lengths, numbers = grids.length.tolist(), grids.number.tolist()
+    residues = _residues(sequences, [lengths[m[0]] for m in members], labels)
     return Groups(
         names=("structure",),
         keys=tuple((key,) for key in keys),
@@ -72,7 +72,7 @@ def groups(labels: Labels, found: Contents | None) -> Groups:
             "pseudo_perplexity": tuple(shape[:-1] for shape in shapes),
         },
         rows={"sequence": tuple(sequences), "residue": tuple(residues)},
-        numbers=tuple(grids.number[m[0]].item() for m in members),
+        numbers=tuple(numbers[m[0]] for m in members),
         axes=axes,
     )
 

@@ -49,6 +49,8 @@ def attr(name: str, value: Any, encoding: str = "utf8") -> Attr:
     """
     if value is None:
         return Attr(name=name, value=None, type=_encoded_type("str", encoding), shape=None)
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return Attr(name=name, value=value, type=_encoded_type(np.dtype(np.int64)))
     array = _as_array(value)
     if array.dtype.kind in "OUST":
         text = np.empty(array.shape, object)

@@ -57,7 +57,8 @@ class Plan:
     groups: Mapping[str, GroupForm]
     """Every group by path, "" the root; parents that are missing are made with the default form."""
     arrays: tuple[PlannedArray, ...]
-    """Every dataset; their bytes lie group by group, in this order in each."""
+    """Every dataset. Their bytes lie group by group, in this order in each; those of many groups
+    alike lie member by member, in the order of the groups."""
     attrs: Mapping[str, tuple[Attr, ...]]
     """Attributes of groups by path, "" the root."""
     copies: tuple[tuple[str, str], ...] = ()

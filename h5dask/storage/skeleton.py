@@ -30,6 +30,7 @@ from h5dask.storage.planned import (
 )
 from h5dask.storage.remote import translated
 from h5dask.storage.space import Reservation, full_disk_told
+from h5dask.storage.stamping import alike, stamp, without
 
 __all__ = ["Plan", "PlannedArray", "create"]
 
@@ -69,19 +70,25 @@ def create(path: str, plan: Plan) -> dict[str, ChunkIndex]:
     Notes
     -----
     Storage as by h5py: the forms of HDF5 1.0 to 1.8, which every reader of HDF5 understands.
+    Many plain groups alike are put there as bytes first; HDF5's library makes the rest.
     """
     with ExitStack() as on_failure:
         on_failure.callback(_remove, path)
         with full_disk_told(path):
             access = _access(plan)
-            nbytes = _write_empty(path, plan, access)
+            image = _write_empty(path, plan, access)
+            held = alike(plan, image)
+            rest = without(plan, held) if held else plan
+            access.set_meta_block_size(meta_block_nbytes(rest))
             with Reservation(path) as space:
-                space.need(nbytes + expected_nbytes(plan))
-                datasets = _fill_in(path, plan, access, space)
+                space.need(len(image))
+                stamped = stamp(path, image, held, space) if held else {}
+                space.need(expected_nbytes(rest))
+                datasets = _fill_in(path, rest, access, space)
                 set_space_times(path, datasets.times)
                 space.finish()
         on_failure.pop_all()
-    return datasets.indexes
+    return datasets.indexes | stamped
 
 
 def _remove(path: str) -> None:
@@ -90,8 +97,8 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def _write_empty(path: str, plan: Plan, access: Any) -> int:
-    """Write an HDF5 file with nothing in it, made in memory, and return its size.
+def _write_empty(path: str, plan: Plan, access: Any) -> bytes:
+    """Write an HDF5 file with nothing in it, made in memory, and return its bytes.
 
     So the file exists, and space for it can be reserved, before HDF5 has it open.
     """
@@ -104,12 +111,12 @@ def _write_empty(path: str, plan: Plan, access: Any) -> int:
     memory.set_fapl_core(block_size=1 << 16, backing_store=False)
     with closing(h5f.create(b"empty", h5f.ACC_TRUNC, fcpl=created, fapl=memory)) as file:
         h5f.flush(file)
-        image = file.get_file_image()
+        image: bytes = file.get_file_image()
     with translated(path):
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     with os.fdopen(number, "wb") as out:
         out.write(image)
-    return len(image)
+    return image
 
 
 def _access(plan: Plan) -> Any:
@@ -117,7 +124,6 @@ def _access(plan: Plan) -> Any:
     # The earliest forms keep the encoding of every type as it came; newer ones would renew it.
     oldest = h5f.LIBVER_V18 if has_large_attrs(plan) else h5f.LIBVER_EARLIEST
     access.set_libver_bounds(oldest, h5f.LIBVER_LATEST)
-    access.set_meta_block_size(meta_block_nbytes(plan))
     access.set_file_locking(False, ignore_when_disabled=True)
     access.set_fclose_degree(h5f.CLOSE_STRONG)
     return access
