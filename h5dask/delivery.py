@@ -26,7 +26,6 @@ from dask.delayed import Delayed, delayed
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
-from h5dask.blocks import BLOCK_SIZE
 from h5dask.chunkindex import ChunkIndex
 from h5dask.deadlines import within
 from h5dask.drafting import Transfer
@@ -40,6 +39,7 @@ from h5dask.encoding import (
     place_block,
 )
 from h5dask.errors import Unreachable
+from h5dask.ops.folding import blocked
 from h5dask.placing import Target, Written, check_block, write_block
 from h5dask.planning import FilePlan
 from h5dask.storage.parts import PROBE
@@ -121,7 +121,7 @@ def deliver(
     """
     encoded: list[Encoded] = []
     by_variable: dict[str, list[Transfer]] = {}
-    held = {name: _values(ds, name, file, later) for name in _variables(planned)}
+    held = {name: _values(ds, name, later) for name in _variables(planned)}
     for transfer in planned.transfers:
         if transfer.form.filters:
             encoded.append(encoded_of(held[transfer.variable], transfer))
@@ -156,20 +156,10 @@ def _variables(planned: FilePlan) -> dict[str, None]:
     return dict.fromkeys(transfer.variable for transfer in planned.transfers)
 
 
-def _values(ds: xr.Dataset, name: str, file: str, later: bool) -> da.Array:
-    """Return a variable's values as a dask array; those in memory are neither hashed nor copied."""
-    lazy = ds[name].variable.data
-    if isinstance(lazy, da.Array):
-        return lazy
-    values = np.array(ds[name].values) if later else np.asarray(ds[name].values)
-    n = max(1, BLOCK_SIZE // max(1, values[:1].nbytes))
-    label, rest = f"values-{name}-{tokenize(file)}", (0,) * (values.ndim - 1)
-    layer = {
-        (label, i, *rest): values[at : at + n] for i, at in enumerate(range(0, len(values), n))
-    }
-    chunks = (tuple(map(len, layer.values())), *((size,) for size in values.shape[1:]))
-    made: da.Array = da.Array(layer, label, chunks, dtype=values.dtype)
-    return made
+def _values(ds: xr.Dataset, name: str, later: bool) -> da.Array:
+    """Return a variable's values as a dask array; those in memory are copied for later alone."""
+    variable = ds[name].variable
+    return blocked(variable.copy(deep=True) if later else variable)
 
 
 def _shared(target: Target) -> Delayed:

@@ -16,9 +16,9 @@ import xarray as xr
 
 from h5dask.errors import Refused
 from h5dask.losses import compute
-from h5dask.staging import Steps, synced
+from h5dask.staging import Steps
 from h5dask.storage.region import Region
-from h5dask.storage.remote import expand
+from h5dask.storage.remote import expand, sync
 from h5dask.vectors.raw import lazily
 
 
@@ -65,7 +65,7 @@ def keep(ds: xr.Dataset, name: str, part: Callable[[str], str], steps: Steps) ->
         for key, one in lazy.items():
             with open(paths[key], "wb") as file:
                 file.truncate(one.nbytes)
-            synced(paths[key])
+            sync(paths[key])
         steps.once(begun, lambda: mark)
     do = partial(_run, ds[list(lazy)], dim, edges, paths)
     steps.panels(runs, len(lengths), do)
@@ -83,7 +83,7 @@ def _run(
         with open(path, "r+b") as file:
             file.seek(first * values.itemsize * int(np.prod(values.shape[1:])))
             file.write(memoryview(values.reshape(-1).view(np.uint8)))
-        synced(path)
+        sync(path)
 
 
 def _kept(path: str, variable: xr.Variable) -> Any:

@@ -23,6 +23,7 @@ from h5dask.losses import compute
 from h5dask.placing import Written
 from h5dask.preparing import Like, Prepared, carried, prepare
 from h5dask.storage.describe import describe
+from h5dask.storage.remote import sync
 from h5dask.storage.write import Receipt
 from h5dask.writer import arrived, say_findings
 
@@ -108,22 +109,13 @@ def remake(part: str, made: Prepared) -> None:
 
     with carried(made.planned.plan, made.form) as plan:
         create(part, plan)
-    synced(part)
-
-
-def synced(part: str) -> None:
-    """Bring what was written to a file to disk."""
-    number = os.open(part, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+    sync(part)
 
 
 def _panel(delivery: Delivery, part: str) -> Callable[[int, int], list[Any]]:
     def write(start: int, stop: int) -> list[Any]:
         some = compute(*delivery.writes[start:stop])
-        synced(part)
+        sync(part)
         return [_as_json(np.ravel(one)[0]) for one in some]
 
     return write

@@ -37,6 +37,7 @@ from h5dask.storage.remote import (
     fingerprint,
     publish,
     resolved,
+    sync,
 )
 from h5dask.storage.skeleton import create
 
@@ -161,20 +162,12 @@ def _flushed(temporary: str, url: str) -> Iterator[None]:
         yield
         return
     with ThreadPoolExecutor(1) as thread:
-        flushed = thread.submit(_flush, temporary)
+        flushed = thread.submit(sync, temporary)
         yield
     try:
         flushed.result()
     except OSError as error:
         raise OutOfSpace(f"{url}: could not be written to disk ({error.strerror})") from None
-
-
-def _flush(path: str) -> None:
-    number = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def findings(layout: Layout, contents: Contents, form: Contents | None) -> tuple[str, ...]:

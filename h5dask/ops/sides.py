@@ -75,7 +75,7 @@ class Sides:
         _, width = tile_shape(n_features)
         wanted = min(-(-_TASKS // self.base.numblocks[0]), -(-n_queries // width))
         if self.query_labels is not None:
-            wanted = 1  # most of the work is to bring the base in order, once a panel
+            wanted = 1  # most of the work is to sort and pack the base by label, once a panel
         rows: int = -(-n_queries // max(-(-n_queries // most), wanted))
         return min(most, -(-rows // width) * width) if rows > width else rows
 

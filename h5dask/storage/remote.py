@@ -273,10 +273,10 @@ def publish(
     try:
         if os.path.exists(url):
             os.chmod(temporary, stat.S_IMODE(os.stat(url).st_mode))
-        _sync(temporary, os.O_RDWR)
+        sync(temporary)
         if overwrite or not _linked(temporary, url):
             os.replace(temporary, url)
-        _sync(os.path.dirname(url), os.O_RDONLY)
+        sync(os.path.dirname(url), os.O_RDONLY)
     except H5daskError:
         raise
     except OSError as error:
@@ -295,7 +295,8 @@ def _linked(temporary: str, url: str) -> bool:
     return True
 
 
-def _sync(path: str, flags: int) -> None:
+def sync(path: str, flags: int = os.O_RDWR) -> None:
+    """Bring a file to disk, or with `os.O_RDONLY` a folder; an error of the disk is told once."""
     number = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(number)
