@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import takewhile
@@ -244,6 +244,18 @@ class Contents:
                 found.update(values)
         rest = self.attrs.rest.items()
         return found | {p: a.value for p, attrs in rest for a in attrs if a.name == name}
+
+    def attr_columns(self) -> Iterator[tuple[str, Collection[str]]]:
+        """Yield the name of attributes, and the objects that have one; a name may come again."""
+        rest = self.attrs
+        if isinstance(rest, SharedAttrs):
+            yield from ((name, values) for (name, _), values in rest.numbers.items())
+            rest = rest.rest
+        columns: dict[str, list[str]] = {}
+        for path, attrs in rest.items():
+            for attr in attrs:
+                columns.setdefault(attr.name, []).append(path)
+        yield from columns.items()
 
     def only(self, positions: Sequence[int]) -> Contents:
         """Return these contents with only some of the datasets."""

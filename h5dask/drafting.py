@@ -17,7 +17,7 @@ from h5dask.contents import ArrayForm, Contents, GroupForm
 from h5dask.errors import LayoutError
 from h5dask.forming import compressed, stored_form
 from h5dask.grouping import arrange
-from h5dask.groups import Groups, Rows, length, spans
+from h5dask.groups import Groups, Rows, length
 from h5dask.layout import ArraySpec, Layout
 from h5dask.pattern import fill, kinds, parse, placeholders
 from h5dask.storage.forms import stored_chunks, takes_bytes
@@ -70,7 +70,6 @@ class Draft:
     lanes: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
     used: Counter[str] = field(default_factory=Counter)
     models: dict[str, ArrayForm] = field(default_factory=dict)
-    rows: dict[str, list[Rows]] = field(default_factory=dict)
     forms: dict[tuple[str, int, int], ArrayForm] = field(default_factory=dict)
     fitting: dict[tuple[str, frozenset[str]], list[str]] = field(default_factory=dict)
 
@@ -124,10 +123,7 @@ class Draft:
             yield group, dict(zip(spec.group_keys, key, strict=True))
 
     def _rows(self, spec: ArraySpec, group: int) -> Rows:
-        dim = str(spec.ragged)
-        if dim not in self.rows:
-            self.rows[dim] = spans(self.groups.rows[dim])
-        return self.rows[dim][group]
+        return self.groups.rows[str(spec.ragged)][group]
 
     def _add_array(
         self,

@@ -25,7 +25,7 @@ class Groups:
     """Rows of each group along each ragged dim."""
     shapes: Mapping[str, tuple[Shape | None, ...]] = field(default_factory=dict)
     """Shape of each group's stored dataset by variable; None where the group has none."""
-    rows: Mapping[str, tuple[NDArray[np.int64], ...]] = field(default_factory=dict)
+    rows: Mapping[str, tuple[Rows, ...]] = field(default_factory=dict)
     """When writing: which rows of the Dataset each group takes, along each ragged dim."""
     numbers: tuple[int, ...] = ()
     """Number each group goes by in the labels, where that isn't its key."""
@@ -55,17 +55,17 @@ class Groups:
         )
 
 
-def spans(rows: Sequence[NDArray[np.int64]]) -> list[Rows]:
+def spans(rows: Sequence[NDArray[np.int64]]) -> tuple[Rows, ...]:
     """Return the rows of each group, consecutive ones as a slice.
 
     Examples
     --------
     >>> spans([np.array([3, 4, 5]), np.array([7, 6]), np.array([], int)])
-    [slice(3, 6, None), array([7, 6]), slice(0, 0, None)]
+    (slice(3, 6, None), array([7, 6]), slice(0, 0, None))
     """
     held = [some for some in rows if len(some)]
     if not held:
-        return [slice(0, 0)] * len(rows)
+        return (slice(0, 0),) * len(rows)
     ends = np.cumsum([len(some) for some in held])
     steps = np.diff(np.concatenate(held), prepend=0) == 1
     steps[0] = steps[ends[:-1]] = True
@@ -74,7 +74,7 @@ def spans(rows: Sequence[NDArray[np.int64]]) -> list[Rows]:
         slice(int(some[0]), int(some[-1]) + 1) if one else some
         for some, one in zip(held, whole.tolist(), strict=True)
     )
-    return [next(spans) if len(some) else slice(0, 0) for some in rows]
+    return tuple([next(spans) if len(some) else slice(0, 0) for some in rows])
 
 
 def length(rows: Rows) -> int:

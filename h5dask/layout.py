@@ -147,7 +147,7 @@ Derived = Mapping[tuple[str, str, str], Any]
 """Values that follow from sizes, by (path, attribute, key inside its JSON or "")."""
 
 
-def no_rules(found: Contents) -> Iterable[Problem]:
+def no_rules(found: Contents, groups: Groups) -> Iterable[Problem]:
     """Return nothing: a layout without rules of its own."""
     return ()
 
@@ -217,8 +217,8 @@ class Layout:
     """Groups, sizes and dim labels of a file -> the attribute values that follow from them."""
     refuse: Callable[[Contents], Problem | None] = nothing_refused
     """Why a file that is recognised can't be read as this layout at all."""
-    rules: Callable[[Contents], Iterable[Problem]] = no_rules
-    """Rules on contents that the declarations can't say."""
+    rules: Callable[[Contents, Groups], Iterable[Problem]] = no_rules
+    """Rules on contents, and the groups in them, that the declarations can't say."""
     limits: Callable[[Mapping[str, int], int], Iterable[Problem]] | None = None
     """Sizes of the dims and bytes of a file -> what its consumer refuses."""
     checks: tuple[Check, ...] = ()

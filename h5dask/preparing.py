@@ -19,6 +19,7 @@ from h5dask.commonform import joined_contents
 from h5dask.contents import Contents
 from h5dask.errors import InputChanged, LayoutError, Refused
 from h5dask.forming import Compression
+from h5dask.garbage import unsearched
 from h5dask.joining import layout_of
 from h5dask.layout import Layout
 from h5dask.planning import FilePlan, in_order, plan_file
@@ -41,6 +42,7 @@ class Prepared:
     planned: FilePlan
 
 
+@unsearched()
 def prepare(
     ds: xr.Dataset,
     url: str,

@@ -25,6 +25,7 @@ from h5dask.errors import (
     OutOfSpace,
 )
 from h5dask.forming import Compression
+from h5dask.garbage import unsearched
 from h5dask.layout import Layout
 from h5dask.losses import compute as compute_all
 from h5dask.placing import Written
@@ -170,6 +171,7 @@ def _flushed(temporary: str, url: str) -> Iterator[None]:
         raise OutOfSpace(f"{url}: could not be written to disk ({error.strerror})") from None
 
 
+@unsearched()
 def findings(layout: Layout, contents: Contents, form: Contents | None) -> tuple[str, ...]:
     """Return the findings in the written file's structure that the file it is like had not."""
     found = problems(layout, contents)
@@ -200,6 +202,7 @@ def _refuse_target(url: str, overwrite: bool, options: Mapping[str, Any] | None)
             raise Conflict(f"{url}: exists already; choose another name, or pass overwrite=True")
 
 
+@unsearched()
 def arrived(
     written: Sequence[Sequence[Written]], expected: Mapping[str, int], temporary: str, url: str
 ) -> Contents:

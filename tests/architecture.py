@@ -60,6 +60,7 @@ FLOORS = {
         "blocks",
         "positions",
         "pattern",
+        "garbage",
         "threads",
         "deadlines",
         "words",

@@ -187,7 +187,7 @@ def test_everything_is_told_at_once() -> None:
 
 
 def test_a_rule_replaces_what_declarations_say_of_the_same_fact() -> None:
-    def rules(found: Contents) -> Iterable[Problem]:
+    def rules(found: Contents, groups: Groups) -> Iterable[Problem]:
         yield Problem(where=found.subject, found="no attribute 'n'", expected="better words")
 
     (problem,) = problems(replace(LAYOUT, rules=rules), contents(GOOD, {"g/a": {"id": 7}}))

@@ -12,7 +12,7 @@ from h5dask.contents import Contents
 from h5dask.errors import LayoutError
 from h5dask.grouping import Arrangement
 from h5dask.layout import AttrSpec, Derived, Layout
-from h5dask.pattern import compiled, kinds, parse, placeholders
+from h5dask.pattern import compiled, kinds, placeholders
 from h5dask.problem import Problem
 
 
@@ -150,14 +150,14 @@ def contradictions(layout: Layout, found: Contents, arrangement: Arrangement) ->
 def unknown(layout: Layout, found: Contents) -> Iterator[Problem]:
     """Yield a note on each attribute that the layout doesn't name."""
     named = {(spec.path, spec.name) for spec in layout.attrs}
-    carriers = dict.fromkeys(spec.path for spec in layout.attrs)
-    for path, attrs in found.attrs.items():
-        pattern = next((carrier for carrier in carriers if parse(carrier, path) is not None), None)
-        for attr in attrs:
-            if (pattern, attr.name) not in named:
+    carriers = {path: compiled(path).fullmatch for path, _ in named}
+    for name, values in found.attr_columns():
+        fitting = [carriers[path] for path, other in named if other == name]
+        for path in values:
+            if not any(fits(path) for fits in fitting):
                 yield Problem(
                     where=place(found, path),
-                    found=f"unknown attribute {attr.name!r}",
+                    found=f"unknown attribute {name!r}",
                     expected=f"names that the layout {layout.name!r} has",
                     way_out="a rewrite carries it over unchanged",
                     level="note",

@@ -45,7 +45,7 @@ def problems(layout: Layout, found: Contents, *, nbytes: int = 0) -> tuple[Probl
     if layout.refuse(found) is not None:
         return arrangement.misfits
     every = [
-        *layout.rules(found),
+        *layout.rules(found, arrangement.groups),
         *arrangement.misfits,
         *_missing(layout, found),
         *_empty(layout, found, arrangement),

@@ -10,7 +10,7 @@ import numpy as np
 
 from h5dask.contents import Contents
 from h5dask.errors import LayoutError
-from h5dask.groups import Groups, Shape
+from h5dask.groups import Groups, Rows, Shape, length, spans
 from h5dask.layout import Labels
 from h5dask.layouts import _rows, _structures
 from h5dask.layouts._rows import Ints
@@ -58,20 +58,21 @@ def groups(labels: Labels, found: Contents | None) -> Groups:
     ]
     shapes = _shapes(grids, axes, members)
     lengths, numbers = grids.length.tolist(), grids.number.tolist()
-    residues = _residues(sequences, [lengths[m[0]] for m in members], labels)
+    rows = spans(sequences)
+    residues = _residues(rows, [lengths[m[0]] for m in members], labels)
     return Groups(
         names=("structure",),
         keys=tuple((key,) for key in keys),
         counts={
-            "sequence": np.array([len(rows) for rows in sequences], np.int64),
-            "residue": np.array([len(rows) for rows in residues], np.int64),
+            "sequence": np.array([len(some) for some in sequences], np.int64),
+            "residue": np.array([length(some) for some in residues], np.int64),
         },
         shapes={
             "sequences": shapes,
             "logits": shapes,
             "pseudo_perplexity": tuple(shape[:-1] for shape in shapes),
         },
-        rows={"sequence": tuple(sequences), "residue": tuple(residues)},
+        rows={"sequence": rows, "residue": residues},
         numbers=tuple(numbers[m[0]] for m in members),
         axes=axes,
     )
@@ -203,30 +204,16 @@ def _shapes(
     )
 
 
-def _residues(sequences: Sequence[Ints], lengths: Sequence[int], labels: Labels) -> list[Ints]:
-    """Return the residues that each group's sequences own.
-
-    Consecutive ones are views of one range, so that a whole file costs 8 bytes a residue.
-    """
-    ends = np.cumsum(np.asarray(labels["row_size"], np.int64))
-    everything = np.arange(int(ends[-1]) if len(ends) else 0)
-    taken = []
-    for rows, length, whole in zip(sequences, lengths, _consecutive(sequences), strict=True):
-        if whole:
-            stop = int(ends[rows[-1]])
-            taken.append(everything[stop - length * len(rows) : stop])
+def _residues(
+    sequences: Sequence[Rows], lengths: Sequence[int], labels: Labels
+) -> tuple[Rows, ...]:
+    """Return the residues that each group's sequences own, consecutive ones as a slice."""
+    ends = np.append(0, np.cumsum(np.asarray(labels["row_size"], np.int64)))
+    edges = ends.tolist()
+    taken: list[Rows] = []
+    for rows, n in zip(sequences, lengths, strict=True):
+        if isinstance(rows, slice):
+            taken.append(slice(edges[rows.start], edges[rows.stop]))
         else:
-            starts = ends[rows] - length
-            taken.append((starts[:, None] + np.arange(length)).reshape(-1))
-    return taken
-
-
-def _consecutive(sequences: Sequence[Ints]) -> list[bool]:
-    """Return for each group whether its rows follow one another in the Dataset."""
-    if not sequences:
-        return []
-    steps = np.diff(np.concatenate(sequences), prepend=-1) == 1
-    starts = np.cumsum([0, *(len(rows) for rows in sequences[:-1])])
-    steps[starts] = True
-    whole: list[bool] = np.logical_and.reduceat(steps, starts).tolist()
-    return whole
+            taken.append((ends[rows][:, None] + np.arange(n)).reshape(-1))
+    return tuple(taken)

@@ -13,7 +13,7 @@ from h5dask.check import Check, faults
 from h5dask.check.attributes import contradictions, json_of, place
 from h5dask.contents import Contents
 from h5dask.grouping import arrange
-from h5dask.groups import Groups
+from h5dask.groups import Groups, spans
 from h5dask.layout import ArraySpec, AttrSpec, Derived, Labels, Layout
 from h5dask.layouts import _rows, _scenarios
 from h5dask.pattern import parse
@@ -88,7 +88,7 @@ def groups(labels: Labels, found: Contents | None) -> Groups:
         keys=ordered,
         counts={"record": counts},
         shapes={spec.name: shapes for spec in LAYOUT.arrays},
-        rows={"record": tuple(rows)},
+        rows={"record": spans(rows)},
         axes=(("sample",),) * len(ordered),
     )
 
@@ -109,16 +109,15 @@ def derive(groups: Groups, sizes: Mapping[str, int], lanes: Mapping[str, Any]) -
     return values
 
 
-def rules(found: Contents) -> Iterator[Problem]:
+def rules(found: Contents, groups: Groups) -> Iterator[Problem]:
     """Yield what branches disagree, and where `/metadata` tells of other scenarios or samples."""
-    arrangement = arrange(LAYOUT, found)
-    for problem in contradictions(LAYOUT, found, arrangement):
+    for problem in contradictions(LAYOUT, found, arrange(LAYOUT, found)):
         if problem.found.startswith("attribute 'dataset_info'"):
             says = "files combined from parts keep the first part's"
             yield replace(problem, level="note", way_out=says)
     counts: dict[str, dict[str, int]] = {}
-    records = arrangement.groups.counts.get("record", ())
-    for (scenario, branch), count in zip(arrangement.groups.keys, records, strict=False):
+    records = groups.counts.get("record", ())
+    for (scenario, branch), count in zip(groups.keys, records, strict=False):
         if count:
             counts.setdefault(scenario, {})[branch] = int(count)
     for scenario, branches in counts.items():

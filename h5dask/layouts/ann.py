@@ -51,7 +51,7 @@ def refuse(found: Contents) -> Problem | None:
     return None
 
 
-def rules(found: Contents) -> Iterator[Problem]:
+def rules(found: Contents, groups: Groups) -> Iterator[Problem]:
     """Yield what types, labels and metric don't go together, in the consumer's words."""
     yield from _metric(found)
     types = {name: found.form(name).dtype for name in VECTORS if name in found}

@@ -12,6 +12,7 @@ from h5dask.check import Check, faults
 from h5dask.check.attributes import place
 from h5dask.check.structure import missing_dataset, wrong_dtype
 from h5dask.contents import Contents
+from h5dask.groups import Groups
 from h5dask.layout import ArraySpec, Layout
 from h5dask.layouts import _rows
 from h5dask.problem import Problem
@@ -44,7 +45,7 @@ _STANDARD = tuple(
 """Fields that the consumer knows; like any other they are read whatever their type."""
 
 
-def rules(found: Contents) -> Iterator[Problem]:
+def rules(found: Contents, groups: Groups) -> Iterator[Problem]:
     """Yield what is missing or unusual, in the consumer's words."""
     if "embeddings" not in found:
         yield replace(

@@ -11,12 +11,11 @@ import numpy as np
 from h5dask.check import Check, faults
 from h5dask.check.attributes import int_of, is_true, place
 from h5dask.contents import Contents
-from h5dask.grouping import arrange
 from h5dask.groups import Groups
 from h5dask.layout import ArraySpec, AttrSpec, Derived, Labels, Layout
 from h5dask.layouts import _grids, _rows, _structures
 from h5dask.layouts._structures import AXES, GROUP
-from h5dask.pattern import parse
+from h5dask.pattern import compiled, parse
 from h5dask.problem import Problem
 
 if TYPE_CHECKING:
@@ -56,9 +55,8 @@ def count(groups: Groups) -> Mapping[str, np.ndarray[Any, Any]]:
     return {"sequence": np.fromiter(counted, np.int64, len(shapes))}
 
 
-def rules(found: Contents) -> Iterator[Problem]:
+def rules(found: Contents, groups: Groups) -> Iterator[Problem]:
     """Yield what shapes, numbers and averaging don't go together."""
-    groups = arrange(LAYOUT, found).groups
     for key, name, shape, wanted in _structures.unlike_shapes(groups):
         yield Problem(
             where=place(found, f"{_structures.path_of(key)}/{name}".strip("/")),
@@ -74,35 +72,36 @@ def rules(found: Contents) -> Iterator[Problem]:
             expected="one of the two",
             way_out="remove the one that is out of date",
         )
-    numbers: dict[int, str] = {}
-    for path in found.groups:
-        if parse(GROUP, path) is None:
-            continue
-        levels = int_of(found.attr(path, "num_noise_levels"))
-        if is_true(found.attr(path, "averaged_encodings")) and levels not in (None, 1):
+    levels = found.attr_column("num_noise_levels")
+    for path, value in found.attr_column("averaged_encodings").items():
+        number = int_of(levels.get(path))
+        if is_true(value) and number not in (None, 1) and parse(GROUP, path) is not None:
             yield Problem(
                 where=place(found, path),
-                found=f"attribute 'averaged_encodings' is true with num_noise_levels {levels!r}",
+                found=f"attribute 'averaged_encodings' is true with num_noise_levels {number!r}",
                 expected="num_noise_levels 1, since the levels were averaged",
                 way_out="correct one of the two attributes",
             )
-        yield from _number_problems(found, path, numbers)
+    yield from _number_problems(found)
 
 
-def _number_problems(found: Contents, path: str, numbers: dict[int, str]) -> Iterator[Problem]:
-    """Yield a structure's number that is negative, or another structure's; remember it."""
-    index = int_of(found.attr(path, "structure_index"))
-    if index is None:
-        return
-    other = numbers.setdefault(index, path)
-    if index < 0 or other != path:
-        yield Problem(
-            where=place(found, path),
-            found=f"attribute 'structure_index' is {index!r}",
-            expected="a number from 0 that no other structure has"
-            + (f", as /{other} has it" if other != path else ""),
-            way_out="number the structures anew; they are read by the names of their groups",
-        )
+def _number_problems(found: Contents) -> Iterator[Problem]:
+    """Yield each structure's number that is negative, or another structure's."""
+    owners: dict[int, str] = {}
+    is_structure = compiled(GROUP).fullmatch
+    for path, value in found.attr_column("structure_index").items():
+        number = int_of(value)
+        if number is None or not is_structure(path):
+            continue
+        other = owners.setdefault(number, path)
+        if number < 0 or other != path:
+            yield Problem(
+                where=place(found, path),
+                found=f"attribute 'structure_index' is {number!r}",
+                expected="a number from 0 that no other structure has"
+                + (f", as /{other} has it" if other != path else ""),
+                way_out="number the structures anew; they are read by the names of their groups",
+            )
 
 
 def index(labels: Labels, sizes: Mapping[str, int]) -> Any:

@@ -17,6 +17,7 @@ from h5py import h5f, h5g, h5p
 from h5dask.chunkindex import ChunkIndex
 from h5dask.contents import GroupForm
 from h5dask.errors import LayoutError
+from h5dask.garbage import unsearched
 from h5dask.storage.attributes import AttributeWriter
 from h5dask.storage.datasets import DatasetWriter
 from h5dask.storage.links import Copies, link_creation
@@ -37,6 +38,7 @@ __all__ = ["Plan", "PlannedArray", "create"]
 _PLAIN_GROUP = GroupForm()
 
 
+@unsearched()
 def create(path: str, plan: Plan) -> dict[str, ChunkIndex]:
     """Make a file without values, close it, and return where the values' bytes belong.
 

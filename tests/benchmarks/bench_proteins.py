@@ -30,7 +30,6 @@ from tests.benchmarks.harness import (
     Options,
     Way,
     options,
-    race,
     report,
     timed,
     workplace,
@@ -346,7 +345,8 @@ def _written(path: Path, n: int, asked: Options, folder: Path) -> Iterator[Measu
         "creating groups and datasets alone": lambda: _created(shapes, folder / "bare.h5"),
     }
     wanted = {LOOP: 3.0, "creating groups and datasets alone": 0.8}
-    for name, mine, theirs in race(ours, ways, asked):
+    for name, peer in ways.items():
+        mine, theirs = _in_turns(ours, peer, asked)
         yield Measure(
             case=case,
             against=name,
