@@ -177,12 +177,7 @@ def _zarr(path: Path, n: int, asked: Options, folder: Path) -> Iterator[Measure]
         return
     target = folder / "padded.zarr"
     ds = h5dask.pad(h5dask.open_dataset(path))
-    client = h5dask.connect(workers=N_THREADS, memory_limit=WORKER)
-    if client is None:
-        raise RuntimeError("no workers")
-    with client:
-        seconds = timed(lambda: write_result(ds, target, overwrite=True))
-        peak = max(client.run(_peak).values())
+    seconds, peak = _on_workers(lambda: write_result(ds, target, overwrite=True))
     with _threads():
         alone = timed(lambda: write_result(ds, folder / "threads.zarr", overwrite=True))
     yield Measure(
@@ -194,6 +189,15 @@ def _zarr(path: Path, n: int, asked: Options, folder: Path) -> Iterator[Measure]
     )  # fmt: skip
     shutil.rmtree(target)
     shutil.rmtree(folder / "threads.zarr")
+
+
+def _on_workers(way: Way) -> tuple[float, int]:
+    """Return the seconds that something takes on two workers of 1 GB, and the most bytes of one."""
+    client = h5dask.connect(workers=N_THREADS, memory_limit=WORKER)
+    if client is None:
+        raise RuntimeError("no workers")
+    with client:
+        return timed(way), max(client.run(_peak).values())
 
 
 def _peak() -> int:
@@ -396,7 +400,27 @@ def _growth(rng: np.random.Generator, asked: Options, folder: Path) -> Iterator[
                 at_most=1.5 * before[name] if name in before and n == GROWTH[-1] else None,
             )
             before[name] = each
+        if n == GROWTH[-1]:
+            yield from _held(path, n, folder)
         path.unlink()
+
+
+def _held(path: Path, n: int, folder: Path) -> Iterator[Measure]:
+    """Yield what workers hold at most while all structures pass through them."""
+    opened = h5dask.open_dataset(path)
+    ways: dict[str, Way] = {
+        "padding to Zarr": lambda: write_result(h5dask.pad(opened), folder / "padded.zarr"),
+        "writing anew": lambda: h5dask.write_dataset(opened, folder / "anew.h5"),
+        "profiles to Zarr": lambda: write_result(h5dask.profile(opened), folder / "profiles.zarr"),
+    }
+    for name, way in ways.items():
+        yield Measure(
+            case=f"{n:,} structures on two workers of 1 GB",
+            against=f"a worker's limit, {name}",
+            value=_on_workers(way)[1] / WORKER,
+            unit="of it at the peak",
+            at_most=1.0,
+        )
 
 
 if __name__ == "__main__":
