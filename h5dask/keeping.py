@@ -17,8 +17,9 @@ import xarray as xr
 from h5dask.errors import Refused
 from h5dask.losses import compute
 from h5dask.staging import Steps
+from h5dask.storage.publishing import sync
 from h5dask.storage.region import Region
-from h5dask.storage.remote import expand, sync
+from h5dask.storage.remote import expand
 from h5dask.vectors.raw import lazily
 
 

@@ -23,7 +23,8 @@ from h5dask import __version__
 from h5dask.errors import NotFound, Refused
 from h5dask.section import Bars, Card, Cards, Piece, Section
 from h5dask.sections import all_sections
-from h5dask.storage.remote import absolute, publish, translated
+from h5dask.storage.publishing import publish
+from h5dask.storage.remote import absolute, translated
 
 PAGES = (".html", ".htm")
 """How the name of a page ends, so that no file of values is replaced by one."""

@@ -18,7 +18,8 @@ from h5dask.errors import Conflict, H5daskError, NotFound, Refused
 from h5dask.losses import compute
 from h5dask.reader import open_dataset
 from h5dask.storage.parts import new_part, remove_abandoned
-from h5dask.storage.remote import expand, fingerprint, publish, resolved, translated
+from h5dask.storage.publishing import publish
+from h5dask.storage.remote import expand, fingerprint, resolved, translated
 
 FORMATS = (".nc", ".h5", ".zarr")
 """How the name of a result ends: netCDF-4 under the first two names, Zarr."""

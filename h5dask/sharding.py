@@ -29,7 +29,8 @@ from h5dask.ops.ragged import ragged_of
 from h5dask.preparing import Like, Prepared, carried, complete_form, prepare
 from h5dask.results import refuse_existing
 from h5dask.storage.parts import new_part, remove_abandoned
-from h5dask.storage.remote import filesystem_of, publish, resolved, translated
+from h5dask.storage.publishing import publish
+from h5dask.storage.remote import filesystem_of, resolved, translated
 from h5dask.storage.skeleton import create
 from h5dask.writer import arrived, say_findings
 

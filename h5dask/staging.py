@@ -23,7 +23,7 @@ from h5dask.losses import compute
 from h5dask.placing import Written
 from h5dask.preparing import Like, Prepared, carried, prepare
 from h5dask.storage.describe import describe
-from h5dask.storage.remote import sync
+from h5dask.storage.publishing import sync
 from h5dask.storage.write import Receipt
 from h5dask.writer import arrived, say_findings
 

@@ -33,13 +33,8 @@ from h5dask.preparing import Like, carried, prepare
 from h5dask.storage.describe import describe
 from h5dask.storage.families import families
 from h5dask.storage.parts import new_part, remove_abandoned
-from h5dask.storage.remote import (
-    filesystem_of,
-    fingerprint,
-    publish,
-    resolved,
-    sync,
-)
+from h5dask.storage.publishing import publish, sync
+from h5dask.storage.remote import filesystem_of, fingerprint, resolved
 from h5dask.storage.skeleton import create
 
 

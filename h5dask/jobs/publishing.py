@@ -11,7 +11,7 @@ from typing import Any
 
 from h5dask.errors import AccessDenied, OutOfSpace
 from h5dask.jobs.record import Record, files_of, state_of
-from h5dask.storage.remote import publish
+from h5dask.storage.publishing import publish
 
 
 def publish_parts(

@@ -16,7 +16,8 @@ from typing import Any
 
 from h5dask.errors import CorruptInput, LayoutError, Refused
 from h5dask.storage.parts import new_part, remove_abandoned
-from h5dask.storage.remote import Source, UrlPath, expand, publish, resolved, translated
+from h5dask.storage.publishing import publish
+from h5dask.storage.remote import Source, UrlPath, expand, resolved, translated
 from h5dask.storage.space import full_disk_told
 
 _PIECE = 2**20

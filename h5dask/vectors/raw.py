@@ -31,8 +31,9 @@ from h5dask.planning import FilePlan
 from h5dask.results import refuse_existing_file
 from h5dask.storage.parts import new_part, remove_abandoned
 from h5dask.storage.planned import Plan
+from h5dask.storage.publishing import publish
 from h5dask.storage.region import Region, begin
-from h5dask.storage.remote import Source, publish, resolved
+from h5dask.storage.remote import Source, resolved
 
 Chunks = str | int
 """How a file is cut in blocks; see `vectors.open_vectors`."""

@@ -21,7 +21,8 @@ from h5dask.errors import (
     StoreUnavailable,
 )
 from h5dask.storage import remote
-from h5dask.storage.remote import Source, absolute, expand, fingerprint, publish
+from h5dask.storage.publishing import publish
+from h5dask.storage.remote import Source, absolute, expand, fingerprint
 
 BYTES = bytes(range(256)) * 4
 
