@@ -18,7 +18,7 @@ ABSENT = h5dask needs Python 3.11, 3.12 or 3.13 with venv and ensurepip, found n
 PIP = $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-input
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.has-h5dask ## the main job over real files (DEMO_ARGS="--scale 1GB")
 	@$(BIN)/h5dask demo $(DEMO_ARGS)
@@ -38,6 +38,10 @@ format: $(VENV)/.has-check ## put the source in order
 bench: $(VENV)/.has-bench ## measure against peers (BENCH_ARGS="...")
 	@set -e; for program in $(wildcard tests/benchmarks/bench_*.py); do \
 	  PYTHONPATH=. $(BIN)/python $$program $(BENCH_ARGS); done
+
+test-servers: $(VENV)/.has-servers ## tests against real stores, which it installs where it can
+	@tests/servers/install.sh $(VENV)
+	@$(BIN)/python -m pytest -m servers $(PYTEST_ARGS)
 
 soak: $(VENV)/.has-test ## the long tests
 	@$(BIN)/python -m pytest -m soak $(PYTEST_ARGS) || [ $$? -eq 5 ] # 5: there is none
@@ -65,4 +69,4 @@ $(VENV)/.has-%: $(VENV)/.made pyproject.toml
 	@$(PIP) --editable '.$(if $(filter-out h5dask,$*),[$*])'
 	@touch $@
 
-.PHONY: help demo test check format bench soak clean
+.PHONY: help demo test test-servers check format bench soak clean

@@ -17,6 +17,7 @@ _HOMES = {
     "identify": "reader",
     "validate": "reader",
     "concat": "joining",
+    "renumber": "joining",
     "write_dataset": "writer",
     "write_shards": "sharding",
     "write_fasta": "fasta",
@@ -36,6 +37,7 @@ _HOMES = {
     "normalize": "ops.normalization",
     "pad": "ops.padding",
     "profile": "ops.residues",
+    "ragged_of": "ops.ragged",
     "recall": "truth.recalling",
     "repair": "truth.verifying",
     "verify": "truth.verifying",
@@ -71,8 +73,10 @@ __all__ = [
     "pad",
     "pca",
     "profile",
+    "ragged_of",
     "read_fasta",
     "recall",
+    "renumber",
     "repair",
     "run",
     "scan",
@@ -93,6 +97,7 @@ if TYPE_CHECKING:
     from h5dask.fasta import write_fasta as write_fasta
     from h5dask.jobs import run as run
     from h5dask.joining import concat as concat
+    from h5dask.joining import renumber as renumber
     from h5dask.losses import compute as compute
     from h5dask.ops.components import covariance as covariance
     from h5dask.ops.components import pca as pca
@@ -105,6 +110,7 @@ if TYPE_CHECKING:
     from h5dask.ops.normalization import fit as fit
     from h5dask.ops.normalization import normalize as normalize
     from h5dask.ops.padding import pad as pad
+    from h5dask.ops.ragged import ragged_of as ragged_of
     from h5dask.ops.residues import profile as profile
     from h5dask.ops.scanning import scan as scan
     from h5dask.ops.splitting import split as split

@@ -19,6 +19,7 @@ from h5dask import blocks
 from h5dask.chunkindex import FileIndex
 from h5dask.commonattrs import joined_attrs
 from h5dask.commonform import joined_contents, new_numbers
+from h5dask.commonrows import present, say_empty
 from h5dask.contents import ArrayForm, Contents
 from h5dask.errors import Refused
 from h5dask.grouping import Arranged, Arrangement
@@ -85,6 +86,8 @@ def assemble(
         (coords if specs[name].coordinate else variables)[name] = variable
     dataset = xr.Dataset(variables, coords=coords)
     dataset = dataset.assign_coords(_coordinates(layout, files, only, stored, dims, dropped))
+    for file in files if only is None else ():
+        say_empty(layout, file.source.url, file.arrangement.groups)
     dataset.attrs = joined_attrs(layout, [file.contents for file in files])
     dataset.encoding["h5dask"] = _form(layout, files)
     dataset.encoding["source"] = files[0].source.url
@@ -295,7 +298,23 @@ def _coordinates(
         lengths = [_along(layout, file) for file in files]
         names = np.array([file.source.url for file in files], object)
         result = result.assign(source=(layout.along, np.repeat(names, lengths)))
+    if only is None and layout.along is not None:
+        result = result.assign(
+            present(layout, [_present_in(file, layout, dropped) for file in files])
+        )
     return result
+
+
+def _present_in(file: Opened, layout: Layout, dropped: set[str]) -> dict[str, Any]:
+    """Return whether each row has a variable, as `present` takes it."""
+    counts = file.arrangement.groups.counts.get(str(layout.along))
+    if counts is None:
+        return {"": np.zeros(0, np.bool_)}
+    return {"": np.ones(int(counts.sum()), np.bool_)} | {
+        one.name: np.repeat([path is not None for path in one.paths[0]], counts)
+        for one in file.arrangement.variables
+        if one.spec.may_be_absent and one.name not in dropped
+    }
 
 
 def _labels(layout: Layout, file: Opened, only: Sequence[int] | None) -> Mapping[str, Any]:

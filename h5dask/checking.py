@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -11,11 +11,13 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.delayed import delayed
+from numpy.typing import NDArray
 
 from h5dask import check
 from h5dask.errors import Refused
 from h5dask.layout import Layout
 from h5dask.losses import compute
+from h5dask.ops.ragged import absent_rows
 from h5dask.problem import Problem
 
 Places = Callable[[str], check.Place]
@@ -60,7 +62,8 @@ def value_problems(
     for name, variable in ds.variables.items():
         if variable.ndim and any(one.applies(str(name)) for one in layout.checks):
             names.append(str(name))
-            merged.append(_findings(layout, str(name), variable, setting))
+            absent = absent_rows(ds, name)
+            merged.append(_findings(layout, str(name), variable, setting, absent))
     found: list[Problem] = []
     for name, findings in zip(names, compute(*merged), strict=True):
         place = places(name) if places else None
@@ -83,14 +86,36 @@ def refuse_boundless(ds: xr.Dataset, subject: str, nbytes: int) -> None:
             )
 
 
-def _findings(layout: Layout, name: str, variable: xr.Variable, setting: check.Setting) -> Any:
+def _found(
+    checks: Sequence[check.Check],
+    name: str,
+    block: NDArray[Any],
+    start: int,
+    setting: check.Setting,
+    absent: NDArray[np.bool_] | None,
+) -> tuple[check.Findings, ...]:
+    """Return the findings of a block: of those rows that there is something of."""
+    if absent is None or not absent.any():
+        return check.find(checks, name, block, start, setting)
+    edges = np.flatnonzero(np.diff(absent, prepend=True, append=True)).reshape(-1, 2)
+    runs = [check.find(checks, name, block[a:b], start + a, setting) for a, b in edges.tolist()]
+    return check.merge(runs) if runs else tuple(check.Findings() for _ in checks)
+
+
+def _findings(
+    layout: Layout,
+    name: str,
+    variable: xr.Variable,
+    setting: check.Setting,
+    absent: NDArray[np.bool_] | None,
+) -> Any:
     """Return the delayed, merged findings of one variable."""
     values = variable.data
     if not isinstance(values, da.Array):
         values = da.from_array(np.asarray(values), chunks=-1)
     rows = values.rechunk(dict.fromkeys(range(1, values.ndim), -1))
     starts = [0, *accumulate(rows.chunks[0])][:-1]
-    look = delayed(check.find, pure=True)
+    look = delayed(_found, pure=True)
     parts = [
         look(
             layout.checks,
@@ -98,9 +123,12 @@ def _findings(layout: Layout, name: str, variable: xr.Variable, setting: check.S
             block,
             start,
             setting,
+            None if absent is None else absent[start : start + n],
             dask_key_name=f"check-{name}-{i}-{rows.name}",
         )
-        for i, (block, start) in enumerate(zip(rows.to_delayed().ravel(), starts, strict=True))
+        for i, (block, start, n) in enumerate(
+            zip(rows.to_delayed().ravel(), starts, rows.chunks[0], strict=True)
+        )
     ]
     merge = delayed(check.merge, pure=True)
     while len(parts) > 1:

@@ -49,6 +49,7 @@ def one_attrs(
     joined: dict[str, Any] = {}
     origin: dict[str, str] = {}
     said, own = [], set[str]()
+    varied: dict[str, dict[Any, str]] = {}
     for attrs, name in zip(parts, names, strict=True):
         for key, value in attrs.items():
             if key not in joined:
@@ -63,6 +64,8 @@ def one_attrs(
                 if spec is None and not same:
                     own.add(key)
                 if spec is not None and spec.allowed and {joined[key], value} <= {*spec.allowed}:
+                    if not same:
+                        varied.setdefault(key, {joined[key]: origin[key]}).setdefault(value, name)
                     joined[key] = max(joined[key], value, key=spec.allowed.index)
             said += [
                 f"attribute {what} differs between {origin[key]} and {name}; "
@@ -71,6 +74,13 @@ def one_attrs(
             ]
     if said:
         raise LayoutError("\n".join(said))
+    for key, found in varied.items():
+        told = " and ".join(f"{value!r} in {name}" for value, name in found.items())
+        warnings.warn(
+            f"{key}: found {told}; the joined Dataset has {joined[key]!r}, which describes all",
+            UserWarning,
+            stacklevel=3,
+        )
     if own:
         warnings.warn(
             f"{', '.join(sorted(own))}: left out of the joined Dataset; these attributes differ "

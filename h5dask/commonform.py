@@ -48,7 +48,7 @@ def _renumbered(layout: Layout, contents: Contents, numbers: Mapping[int, int]) 
     """Return contents whose groups have new numbers, and remember these for each of its files."""
     if layout.renumber is None:
         return contents
-    if not contents.others:
+    if not (contents.others or contents.numbers):
         return replace(layout.renumber(contents, numbers), numbers=numbers)
     known = [
         {old: numbers[new] for old, new in part.numbers.items() if new in numbers}

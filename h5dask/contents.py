@@ -8,8 +8,6 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
-import numpy as np
-
 from h5dask.chunkindex import Filter
 
 UNLIMITED = -1
@@ -337,20 +335,3 @@ class Contents:
             groups=groups,
             attrs=attrs,
         )
-
-
-def readable_dtype(dtype: np.dtype[Any]) -> str:
-    """Return the name that `ArrayForm.dtype` uses for a dtype as h5py reports it."""
-    metadata: Mapping[str, Any] = dtype.metadata or {}
-    base = metadata.get("vlen")
-    if base is str or base is bytes:
-        return "str"
-    if base is not None:
-        return f"vlen {np.dtype(base).str}"
-    if "ref" in metadata:
-        return "reference"
-    if dtype.kind == "S":
-        return f"S{dtype.itemsize}"
-    if dtype.kind == "V":
-        return "compound" if dtype.names else ("array" if dtype.subdtype else "opaque")
-    return dtype.str if dtype.kind in "iufbc" else "other"

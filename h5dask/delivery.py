@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -26,7 +27,9 @@ from dask.delayed import Delayed, delayed
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
+from h5dask import layouts
 from h5dask.chunkindex import ChunkIndex
+from h5dask.contents import Contents
 from h5dask.deadlines import within
 from h5dask.drafting import Transfer
 from h5dask.encoding import (
@@ -38,10 +41,13 @@ from h5dask.encoding import (
     encoded_of,
     place_block,
 )
-from h5dask.errors import Unreachable
+from h5dask.errors import CorruptInput, H5daskError, Unreachable
+from h5dask.garbage import unsearched
 from h5dask.ops.folding import blocked
 from h5dask.placing import Target, Written, check_block, write_block
 from h5dask.planning import FilePlan
+from h5dask.storage.describe import describe
+from h5dask.storage.families import families
 from h5dask.storage.parts import PROBE
 
 _CHECKED_AT_ONCE = 16
@@ -78,7 +84,8 @@ class Delivery:
                 part = mine[first : first + _CHECKED_AT_ONCE]
                 name = f"check-{target.variable}-{tokenize(target.file, part[0][0][1])}"
                 ordinals, what = [at for (_, at), _ in part], [one for _, one in part]
-                found.append(_task(name, _check_blocks)(what, ordinals, shared, after=after))
+                check = task_named(name, _check_blocks)
+                found.append(check(what, ordinals, shared, after=after))
         return found
 
     def tasks(self) -> list[Delayed]:
@@ -86,7 +93,7 @@ class Delivery:
         if not self.writes:
             return self.places
         file = self.blocks[0][0].file
-        barrier = _task(f"written-{tokenize(file)}", _wait)(self.writes)
+        barrier = task_named(f"written-{tokenize(file)}", _wait)(self.writes)
         return [*self.checks(self.writes, barrier), *self.places]
 
 
@@ -121,7 +128,7 @@ def deliver(
     """
     encoded: list[Encoded] = []
     by_variable: dict[str, list[Transfer]] = {}
-    held = {name: _values(ds, name, later) for name in _variables(planned)}
+    held = {name: values_of(ds, name, later) for name in _variables(planned)}
     for transfer in planned.transfers:
         if transfer.form.filters:
             encoded.append(encoded_of(held[transfer.variable], transfer))
@@ -156,16 +163,19 @@ def _variables(planned: FilePlan) -> dict[str, None]:
     return dict.fromkeys(transfer.variable for transfer in planned.transfers)
 
 
-def _values(ds: xr.Dataset, name: str, later: bool) -> da.Array:
+def values_of(ds: xr.Dataset, name: str, later: bool) -> da.Array:
     """Return a variable's values as a dask array; those in memory are copied for later alone."""
     variable = ds[name].variable
     return blocked(variable.copy(deep=True) if later else variable)
 
 
 def _shared(target: Target) -> Delayed:
-    """Return a target as one task of its own, on which all that need it depend."""
-    name = f"target-{target.variable}-{tokenize(target.file)}"
-    made: Delayed = delayed(target, name=name, pure=False, traverse=False)
+    return as_task(target, f"target-{target.variable}-{tokenize(target.file)}")
+
+
+def as_task(record: Any, name: str) -> Delayed:
+    """Return a record as one task of its own, on which all that need it depend."""
+    made: Delayed = delayed(record, name=name, pure=False, traverse=False)
     return made
 
 
@@ -187,7 +197,7 @@ def _check_blocks(
     return found
 
 
-def _task(name: str, function: Callable[..., Any]) -> Callable[..., Delayed]:
+def task_named(name: str, function: Callable[..., Any]) -> Callable[..., Delayed]:
     """Return a task of this name; what is bound to the function is not searched for others."""
     call: Any = delayed(function, name=f"call-{name}", pure=False, traverse=False)
     return partial(call, dask_key_name=name)
@@ -266,3 +276,49 @@ def _computed(values: da.Array) -> Iterator[tuple[Ordinal, NDArray[Any]]]:
     for first in range(0, len(ordinals), flight):
         some = ordinals[first : first + flight]
         yield from zip(some, compute_all(*(blocks[at] for at in some)), strict=True)
+
+
+def refuse_missing(written: Iterable[Written], expected: Mapping[str, int], url: str) -> None:
+    """Refuse what tasks have written where a dataset lacks values, or got some twice.
+
+    Raises
+    ------
+    CorruptInput
+        It does.
+    """
+    counts: Counter[str] = Counter()
+    for one in written:
+        counts.update(one.counts)
+    for path, n in expected.items():
+        if counts[path] != n:
+            raise CorruptInput(
+                f"{url}: /{path} got {counts[path]:,} of {n:,} values; nothing was published"
+            )
+
+
+@unsearched()
+def contents_of(temporary: str, expected: Iterable[str], url: str) -> Contents:
+    """Return what a skeleton or the file made from it holds.
+
+    Raises
+    ------
+    CorruptInput
+        An expected dataset isn't in the file.
+    """
+    known = families(layouts.all_layouts())
+    contents, _ = describe(temporary, subject=url, fingerprint="", families=known)
+    lost = [path for path in expected if path not in contents]
+    if lost:
+        raise CorruptInput(f"{url}: /{lost[0]} is not in the written file; nothing was published")
+    return contents
+
+
+@contextmanager
+def named_as(url: str, temporary: str) -> Iterator[None]:
+    """Name the target in errors that name the file it is made as."""
+    try:
+        yield
+    except H5daskError as error:
+        if temporary not in str(error):
+            raise
+        raise type(error)(str(error).replace(temporary, url)) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -201,10 +200,12 @@ def _arranged(
         trailing=(),
         dtype="",
     )
-    return _measured(arranged, found, misfits)
+    return _measured(arranged, layout.sizes, found, misfits)
 
 
-def _measured(arranged: Arranged, found: Contents, misfits: list[Problem]) -> Arranged:
+def _measured(
+    arranged: Arranged, fixed: Mapping[str, int], found: Contents, misfits: list[Problem]
+) -> Arranged:
     """Fill in trailing sizes and dtype, which all datasets of a variable must share."""
     spec = arranged.spec
     n_trailing = len(spec.stored_dims) - 1
@@ -225,12 +226,19 @@ def _measured(arranged: Arranged, found: Contents, misfits: list[Problem]) -> Ar
             misfits.append(misfit.wrong_kind(found, path, spec))
     if not fitting:
         return arranged
-    model, whole, kind = next((one for one in fitting if 0 not in one[1]), fitting[0])
+    wanted = [fixed.get(dim) for dim in spec.stored_dims[1:]]
+    wide = {path for path, shape, _ in fitting if 0 not in shape and misfit.is_of(shape, wanted)}
+    model, whole, kind = next(
+        (one for one in fitting if one[0] in wide),
+        next((one for one in fitting if 0 not in one[1]), fitting[0]),
+    )
     trailing, dtype = whole[len(whole) - n_trailing :], found.forms[kind].dtype
     # Byte orders may differ: values are read in the machine's own.
     alike = {of for of, form in enumerate(found.forms) if form.dtype[1:] == dtype[1:]}
     for path, shape, of in fitting:
-        if shape[len(shape) - n_trailing :] != trailing and 0 not in shape:
+        if path not in wide and 0 not in shape:
+            misfits += misfit.too_wide(found, path, spec, shape, fixed)
+        elif shape[len(shape) - n_trailing :] != trailing and 0 not in shape:
             misfits.append(misfit.unequal(found, path, model, "shape", shape, whole))
         elif of not in alike and spec.is_numeric and 0 not in shape:
             types = found.forms[of].dtype, dtype
@@ -259,7 +267,7 @@ def _counted(
                 None if at < 0 else found.shapes[at] for at in found.positions(lane)
             )
             shapes.setdefault(variable.name, lane_shapes)
-            rows = _rows(variable.spec, lane_shapes)
+            rows = variable.spec.rows(lane_shapes)
             rows_of.setdefault(variable.name, []).append(rows)
             if whole:
                 np.maximum(expected, rows, out=expected)
@@ -275,24 +283,22 @@ def _counted(
                 unlike &= counts[dim] > 0
             for group in np.flatnonzero(unlike).tolist():
                 path, expected_rows = lane[group], int(counts[dim][group])
-                if path is not None:
+                if path is None:
+                    continue
+                if len(found.shape(path)) == len(variable.spec.stored_dims):
                     misfits.append(
                         misfit.wrong_length(found, path, dim, int(rows[group]), expected_rows)
                     )
+                    continue
+                alike = (
+                    other[group]
+                    for one in ragged
+                    for other, n in zip(one.paths, rows_of[one.name], strict=True)
+                    if one.spec.ragged == dim and n[group] == expected_rows
+                )
+                model = next(filter(None, alike), None)
+                misfits.append(misfit.unlike_rows(found, path, dim, expected_rows, model))
     return groups
-
-
-def _rows(spec: ArraySpec, shapes: Sequence[Shape | None]) -> NDArray[np.int64]:
-    """Return the rows of each group's dataset: 0 where it has none, -1 where the rank is wrong."""
-    n_trailing = len(spec.stored_dims) - 1
-    # A file may declare more than int64 counts: never allocated, so it need only stay large.
-    rows = (
-        -(s is not None)
-        if s is None or len(s) not in spec.accepted_ranks
-        else min(math.prod(s[: len(s) - n_trailing]), 1 << 62)
-        for s in shapes
-    )
-    return np.fromiter(rows, np.int64, len(shapes))
 
 
 def _sizes(
@@ -318,7 +324,7 @@ def _sizes(
         for dim, size in pairs:
             fixed = layout.sizes.get(dim)
             if fixed is not None and size != fixed:
-                misfits.append(misfit.wrong_length(found, path, dim, size, fixed))
+                misfits.append(misfit.wrong_width(found, path, dim, size, fixed))
             elif sizes.setdefault(dim, size) != size:
                 misfits.append(
                     misfit.wrong_length(found, path, dim, size, sizes[dim], said.get(dim))

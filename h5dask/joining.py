@@ -6,15 +6,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from h5dask import layouts
-from h5dask.blocks import BLOCK_SIZE
 from h5dask.commonattrs import one_attrs
 from h5dask.commonform import joined_contents, new_numbers
+from h5dask.commonrows import beside_labels, joined_rows, names_of, row_coords
 from h5dask.contents import Contents
 from h5dask.errors import LayoutError, Refused
 from h5dask.layout import Layout
@@ -62,23 +61,25 @@ def concat(
         Opened or made by hand, of one layout. The layout names the dim: record (activations),
         sequence (proteins), episode (episodes); `ann` files can't lie end to end.
     duplicates : "keep" or "refuse", default "keep"
-        What becomes of rows that several parts have: structures of one name (`structure_id`, or
-        the number where some have no name), episodes of one id. Kept structures get new numbers.
+        What becomes of rows that are there several times: structures of one name
+        (`structure_id`; among those without, of one number), episodes of one id. Kept structures
+        get new numbers.
 
     Returns
     -------
     Dataset
         Lazy where its parts are. Each row keeps the file it came from in the coordinate `source`,
         labels that would repeat are renumbered as the layout says (`source_structure` keeps a
-        structure's old number). Attributes that the layout doesn't know and that differ are left
-        out, with a warning.
+        structure's old number). Optional numbers that some parts lack, such as logits, are NaN
+        there, and `has_logits` says which rows have them. Attributes that the layout doesn't know
+        and that differ are left out, with a warning.
 
     Raises
     ------
     LayoutError
         The parts differ in layout, variables, widths or attributes; all differences are named.
     Refused
-        Several parts have the same rows, and `duplicates` is "refuse".
+        Rows are there several times, and `duplicates` is "refuse".
 
     Examples
     --------
@@ -101,12 +102,14 @@ def concat(
     if layout.along is None:
         raise LayoutError(f"concat: {layout.name} can't lie end to end: {layout.apart}")
     if len(parts) == 1:
+        if duplicates == "refuse":
+            refuse_repeated(parts[0])
         return parts[0]
-    refuse_different(layout, _names(parts), [_measures(part, layout) for part in parts])
-    labels = [_row_coords(part, layout) for part in parts]
+    refuse_different(layout, names_of(parts), [_measures(part, layout) for part in parts])
+    labels = [row_coords(part, layout) for part in parts]
     distinct = layout.join(labels) if layout.labels is not None else labels
-    joined = _joined_rows(layout, parts, labels, distinct)
-    joined.attrs = one_attrs(layout, [dict(p.attrs) for p in parts], _names(parts))
+    joined = joined_rows(layout, parts, labels, distinct)
+    joined.attrs = one_attrs(layout, [dict(p.attrs) for p in parts], names_of(parts))
     forms = [part.encoding.get("h5dask") for part in parts]
     numbers = new_numbers(layout, labels, distinct)
     known = [pair for pair in zip(forms, numbers, strict=True) if isinstance(pair[0], Contents)]
@@ -117,13 +120,65 @@ def concat(
     return joined
 
 
-def refuse_repeated(ds: xr.Dataset) -> None:
-    """Refuse rows that several of a Dataset's sources have, by the layout's names for them.
+def renumber(ds: xr.Dataset, numbers: Mapping[int, int]) -> xr.Dataset:
+    """Return a Dataset whose groups go by other numbers.
 
     Parameters
     ----------
     ds : Dataset
-        Of several files, as `concat` or `open_dataset` make it.
+        Opened or made by hand, of a layout whose groups have numbers: structures (proteins).
+    numbers : mapping of int to int
+        New numbers by old ones; others stay as they are.
+
+    Returns
+    -------
+    Dataset
+        As lazy as ds. The former number stays as `source_structure`, where there is none yet.
+
+    Raises
+    ------
+    Refused
+        The layout has no numbers, a new one is negative, or two groups would have the same.
+
+    Examples
+    --------
+    >>> from h5dask.testing import example
+    >>> moved = renumber(example("proteins"), {3: 17})
+    >>> moved.sel(structure=17).source_structure.values
+    array([3, 3, 3, 3], dtype=int32)
+    """
+    layout = layout_of(ds)
+    if layout.renumber is None or layout.index is None:
+        raise Refused(f"renumber: {layout.name} has no groups that go by numbers")
+    before = row_coords(ds, layout)
+    old, of = np.unique(before[layout.numbered], return_inverse=True)
+    new = np.array([numbers.get(number, number) for number in old.tolist()], np.int64)
+    taken, times = np.unique(new, return_counts=True)
+    if (wrong := taken[(times > 1) | (taken < 0)]).size:
+        raise Refused(
+            f"numbers: found {wrong[:_NAMED].tolist()!r} for several, or negative; expected one "
+            f"from 0 on for each {layout.numbered}"
+        )
+    wide = before[layout.numbered].dtype if new.max(initial=0) < 2**31 else np.int64
+    after = {**before, layout.numbered: new[of].astype(wide)}
+    after.setdefault(f"source_{layout.numbered}", before[layout.numbered])
+    index = layout.index(after, {str(dim): n for dim, n in ds.sizes.items()})
+    held = ds.drop_vars([name for name in before if name in ds.coords])
+    moved = held.assign_coords(xr.Coordinates.from_xindex(index))
+    form = ds.encoding.get("h5dask")
+    moved.encoding = dict(ds.encoding)
+    if isinstance(form, Contents):
+        moved.encoding["h5dask"] = joined_contents([form], new_numbers(layout, [before], [after]))
+    return moved
+
+
+def refuse_repeated(ds: xr.Dataset) -> None:
+    """Refuse rows that are in a Dataset several times, by the layout's names for them.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Of one or several files, as `concat` or `open_dataset` make it.
 
     Raises
     ------
@@ -133,31 +188,68 @@ def refuse_repeated(ds: xr.Dataset) -> None:
     """
     layout = layout_of(ds)
     there = {name: ds[name].values for name in layout.identity if name in ds.variables}
-    named = [name for name, column in there.items() if not (column == "").any()]
-    if not named:
+    if not there and "source" in ds.coords:
         raise Refused(
             f"duplicates: {layout.name} has no label by which rows of several files are the same; "
             'leave duplicates="keep"'
         )
     # Rows of one group count once.
     groups = ds[layout.numbered].values if layout.numbered else np.arange(ds.sizes[layout.along])
-    columns = {"row": there[named[0]], "group": groups, "file": ds["source"].values}
-    found = pd.DataFrame(columns).drop_duplicates(["row", "group"])
-    files = found.groupby("row", sort=False)["file"].agg(list)
-    repeated = files[files.map(len) > 1]
-    if len(repeated):
-        told = [
-            f"{named[0]} {row!r}: found in {' and '.join(map(str, of))}; expected in one; leave "
-            'all but one out, or keep them with duplicates="keep"'
-            for row, of in repeated.head(_NAMED).items()
+    files = ds["source"].values if "source" in ds.coords else names_of([ds])[0]
+    table = pd.DataFrame({**there, "source": files, "group": groups})
+    refuse_repeated_rows(table.drop_duplicates("group"), layout.identity)
+
+
+def refuse_repeated_rows(table: pd.DataFrame, identity: Sequence[str]) -> None:
+    """Refuse rows of one name: each row's is the first of some labels that isn't empty there.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The labels, those that there are, and `source`: the file that a row is from.
+    identity : sequence of str
+        Names of the labels. Rows that have the first are compared among themselves, and so on.
+
+    Raises
+    ------
+    Refused
+        Several rows have one name; says in which files they are.
+
+    Examples
+    --------
+    >>> names = {"name": ["1O91", "", "1O91"], "number": [0, 0, 1], "source": ["a", "b", "c"]}
+    >>> try:
+    ...     refuse_repeated_rows(pd.DataFrame(names), ["name", "number"])
+    ... except Refused as error:
+    ...     print(error)
+    name '1O91': found in a and c; expected once; leave all but one out, or keep them with \
+duplicates="keep"
+    """
+    rest, told = table, []
+    for name in [name for name in identity if name in table]:
+        here = rest[rest[name] != ""]
+        rest = rest[rest[name] == ""]
+        files = here.groupby(name, sort=False)["source"].agg(list)
+        told += [
+            f"{name} {row!r}: found {_in_files(of)}; expected once; leave all but one out, or keep "
+            'them with duplicates="keep"'
+            for row, of in files[files.map(len) > 1].items()
         ]
-        more = [f"and so {len(repeated) - _NAMED} more"] if len(repeated) > _NAMED else []
-        raise Refused("\n".join(told + more))
+    if told:
+        more = [f"and so {len(told) - _NAMED} more"] if len(told) > _NAMED else []
+        raise Refused("\n".join(told[:_NAMED] + more))
+
+
+def _in_files(files: Sequence[Any]) -> str:
+    """Return in which files something is, and how many times where that is one."""
+    each = list(dict.fromkeys(map(str, files)))
+    times = f"{len(files)} times " if len(each) == 1 else ""
+    return f"{times}in {' and '.join(each)}"
 
 
 def _measures(part: xr.Dataset, layout: Layout) -> dict[str, dict[str, Any]]:
     """Return what parts must share: the dims of their variables, by labels where they have any."""
-    labels = {"source", *_row_coords(part, layout), *layout.dim_labels}
+    labels = {*beside_labels(layout), *row_coords(part, layout), *layout.dim_labels}
     extents: dict[str, Any] = {str(dim): n for dim, n in part.sizes.items()}
     for dim in {dim for spec in layout.arrays for dim in spec.stacked if dim in part.coords}:
         extents[dim] = ", ".join(map(str, part[dim].values))
@@ -165,19 +257,6 @@ def _measures(part: xr.Dataset, layout: Layout) -> dict[str, dict[str, Any]]:
         str(name): {str(dim): extents[str(dim)] for dim in variable.dims}
         for name, variable in part.variables.items()
         if name not in labels
-    }
-
-
-def _names(parts: Sequence[xr.Dataset]) -> list[str]:
-    return [str(part.encoding.get("source", f"Dataset {i}")) for i, part in enumerate(parts)]
-
-
-def _row_coords(part: xr.Dataset, layout: Layout) -> dict[str, Any]:
-    """Return the in-memory labels of a Dataset's rows, without `source`."""
-    return {
-        str(name): coord.values
-        for name, coord in part.coords.items()
-        if coord.dims == (layout.along,) and name != "source" and layout.labels is not None
     }
 
 
@@ -216,78 +295,8 @@ def refuse_different(
 
 
 def _may_be_absent(layout: Layout, variable: str) -> bool:
-    """Whether some parts may lack a variable: optional numbers, whose absence reads as NaN."""
-    spec = next((s for s in layout.arrays if s.name == variable), None)
-    return spec is not None and spec.ragged is not None and not spec.required and spec.is_numeric
-
-
-def _joined_rows(
-    layout: Layout,
-    parts: Sequence[xr.Dataset],
-    labels: Sequence[Mapping[str, Any]],
-    distinct: Sequence[Mapping[str, Any]],
-) -> xr.Dataset:
-    along = str(layout.along)
-    coords: dict[str, Any] = {}
-    sizes = [dict(part.sizes) for part in parts]
-    names = list(dict.fromkeys(str(n) for part in parts for n in part.variables))
-    row_labels = {str(name) for part in labels for name in part}
-    variables = {}
-    for name in names:
-        if name in row_labels or name == "source":
-            continue
-        model = next(part.variables[name] for part in parts if name in part.variables)
-        rows = next((dim for dim in model.dims if dim in {*layout.ragged_dims, along}), None)
-        if rows is None:
-            variables[name] = model
-            continue
-        model = model.transpose(rows, ...)
-        pieces = [
-            part.variables[name].transpose(*model.dims).data
-            if name in part.variables
-            else _nan(model, size)
-            for part, size in zip(parts, sizes, strict=True)
-        ]
-        lazy = any(isinstance(piece, da.Array) for piece in pieces)
-        values = da.concatenate([*map(_lazy, pieces)]) if lazy else np.concatenate(pieces)
-        variables[name] = xr.Variable(model.dims, values, model.attrs)
-    kept = {str(name) for part in parts for name in part.coords}
-    result = xr.Dataset(
-        {n: v for n, v in variables.items() if n not in kept},
-        coords={n: v for n, v in variables.items() if n in kept},
-    )
-    if layout.labels is not None and layout.index is not None:
-        keys = [key for key in distinct[0] if all(key in part for part in distinct)]
-        joined = {key: np.concatenate([part[key] for part in distinct]) for key in keys}
-        index = layout.index(joined, {str(d): n for d, n in result.sizes.items()})
-        result = result.assign_coords(xr.Coordinates.from_xindex(index))
-    coords["source"] = (along, np.concatenate(_sources(parts, along)))
-    return result.assign_coords(coords)
-
-
-def _lazy(values: Any) -> da.Array:
-    """Return values as a dask array; in memory in blocks: dask has none for text."""
-    if isinstance(values, da.Array):
-        return values
-    rows = max(1, BLOCK_SIZE // max(1, values[:1].nbytes))
-    cut: da.Array = da.from_array(values, chunks=(rows, *values.shape[1:]))
-    return cut
-
-
-def _sources(parts: Sequence[xr.Dataset], along: str) -> list[Any]:
-    found = []
-    for part, name in zip(parts, _names(parts), strict=True):
-        if "source" in part.coords and part["source"].dims == (along,):
-            found.append(part["source"].values.astype(object))
-        else:
-            found.append(np.full(part.sizes[along], name, object))
-    return found
-
-
-def _nan(model: xr.Variable, sizes: Mapping[Any, int]) -> da.Array:
-    shape = tuple(sizes.get(d, n) for d, n in zip(model.dims, model.shape, strict=True))
-    absent: da.Array = da.full(shape, np.nan, dtype=model.dtype)
-    return absent
+    """Whether some parts may lack a variable."""
+    return any(spec.may_be_absent for spec in layout.arrays if spec.name == variable)
 
 
 def warn_left_out(name: str, unknown: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -102,6 +103,23 @@ class ArraySpec:
         if self.is_numeric:
             return dtype[:1] in "<>|" and dtype[1:2] in "iufb"
         return self.accepts(dtype)
+
+    def rows(self, shapes: Sequence[tuple[int, ...] | None]) -> np.ndarray[Any, Any]:
+        """Return the rows of datasets of some shapes: 0 for None, -1 where the rank is wrong."""
+        n_trailing = len(self.stored_dims) - 1
+        # A file may declare more than int64 counts: never allocated, so it need only stay large.
+        counted = (
+            -(s is not None)
+            if s is None or len(s) not in self.accepted_ranks
+            else min(math.prod(s[: len(s) - n_trailing]), 1 << 62)
+            for s in shapes
+        )
+        return np.fromiter(counted, np.int64, len(shapes))
+
+    @property
+    def may_be_absent(self) -> bool:
+        """Whether some groups may lack it, whose rows then read as NaN: optional numbers."""
+        return self.ragged is not None and not self.required and self.is_numeric
 
     @property
     def is_text(self) -> bool:
@@ -207,7 +225,8 @@ class Layout:
     join: Callable[[Sequence[Labels]], Sequence[Labels]] = as_they_are
     """Labels of several files -> labels that stay distinct when they lie end to end."""
     identity: tuple[str, ...] = ()
-    """Labels of rows by which those of several files are the same; the first that all rows have."""
+    """Labels by which rows are the same, within one file or several; of each row the first that
+    isn't empty."""
     numbered: str = ""
     """Label by which groups are numbered, where `renumber` is given."""
     renumber: Callable[[Contents, Mapping[int, int]], Contents] | None = None

@@ -1,19 +1,28 @@
-"""Profiles as a person reads them: a line a structure, noise level and temperature."""
+"""Profiles as a person reads them, a line a structure, noise level and temperature; and doubts."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from h5dask.indexes import RaggedIndex
+from h5dask.kernels.profiles import LETTERS
+from h5dask.losses import compute
+from h5dask.ops.folding import blocked
+
 LABELS = ("structure", "structure_id", "noise", "temperature")
 _POSITIONS = ("entropy", "frequency_entropy")
 _SEQUENCES = ("score", "perplexity", "pseudo_perplexity", "recovery")
 _PROFILES = ("diversity", "consensus_recovery")
+_NAMED = 5
+"""Structures that a message names."""
 
 
 def frame(found: xr.Dataset) -> pd.DataFrame:
@@ -49,7 +58,68 @@ def frame(found: xr.Dataset) -> pd.DataFrame:
             if name in found:
                 columns[name] = _means(found[name].values, owners[dim], n)
     columns |= {name: found[name].values for name in _PROFILES if name in found}
+    if "n_bad" in found:
+        bad = np.bincount(owners["sequence"], found.n_bad.values, n)
+        columns["n_bad"] = bad.astype(np.int64)
     return pd.DataFrame(columns)
+
+
+def say_outside(ds: xr.Dataset) -> None:
+    """Warn once of indices that stand for no amino acid, by structure and file; reads sequences.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Any; without sequences and labels of structures there is nothing to say.
+    """
+    index = next((one for one in ds.xindexes.get_unique() if isinstance(one, RaggedIndex)), None)
+    if index is None or "sequences" not in ds or "structure" not in index.table.names:
+        return
+    values = blocked(ds["sequences"].variable)
+    (at,) = compute(da.flatnonzero((values < 0) | (values >= LETTERS)))
+    if len(at):
+        owners = np.unique(np.searchsorted(index.offsets, at, "right") - 1)
+        warnings.warn(
+            f"sequences: found {len(at):,} indices that stand for no amino acid, in "
+            f"{len(owners):,} sequences of {_where(ds, owners)}; expected 0 to {LETTERS - 1}; they "
+            "stay as they are; drop those samples, or write the index of X",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _where(ds: xr.Dataset, rows: NDArray[Any]) -> str:
+    """Return of which structures, by their numbers there, and files some sequences are."""
+    files = np.full(len(rows), ds.encoding.get("source", "the Dataset"), object)
+    if "source" in ds.coords:
+        files = ds["source"].values[rows]
+    numbers = ds["source_structure" if "source_structure" in ds.coords else "structure"]
+    pairs = zip(numbers.values[rows].tolist(), files.tolist(), strict=True)
+    told = [f"structure {number} of {file}" for number, file in dict.fromkeys(pairs)]
+    more = f" and {len(told) - _NAMED:,} more" if len(told) > _NAMED else ""
+    return ", ".join(told[:_NAMED]) + more
+
+
+def say_bad_logits(found: xr.Dataset, ds: xr.Dataset) -> None:
+    """Warn once of residues whose logits give no probabilities, by structure and file.
+
+    Parameters
+    ----------
+    found : Dataset
+        As `profile` returns it, in memory.
+    ds : Dataset
+        Whose profiles they are.
+    """
+    if "n_bad" not in found or not found.n_bad.values.any():
+        return
+    bad = np.flatnonzero(found.n_bad.values)
+    warnings.warn(
+        f"logits: found {int(found.n_bad.values.sum()):,} residues without probabilities (NaN or "
+        f"infinite), in {len(bad):,} sequences of {_where(ds, bad)}; the score of "
+        "those sequences is NaN; drop them (drop_bad_rows), or compute their logits again",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def _means(values: NDArray[Any], owners: NDArray[Any], n: int) -> NDArray[Any]:

@@ -13,8 +13,10 @@ import click
 
 from h5dask import config
 from h5dask.config import Input, Output
+from h5dask.config.paths import StoreOptions
 from h5dask.errors import CorruptInput, NotFound
 from h5dask.jobs import Job, Outcome, Policy, run
+from h5dask.jobs.inputs import content_of, files_in, names_of
 from h5dask.jobs.several import exit_code, run_each
 from h5dask.options import Computing, ComputingCommand, computing
 from h5dask.progress import Progress
@@ -33,6 +35,10 @@ __all__ = [
     "Output",
     "Policy",
     "Steps",
+    "StoreOptions",
+    "content_of",
+    "files_in",
+    "names_of",
     "open_labels",
     "pipeline",
     "reads",
@@ -54,6 +60,8 @@ class Steps:
     """When to work, and what becomes of what was there before."""
     progress: Progress
     """What a person watches."""
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """How the stores of all URLs are reached; each job has them, too."""
     outcomes: list[Outcome] = field(default_factory=list)
     """How the steps ended, so far."""
 
@@ -66,8 +74,10 @@ class Steps:
         **parameters: Any,
     ) -> list[str]:
         """Run a work for each input, and return the outputs that are there; see `run_each`."""
-        options: dict[str, Any] = {"policy": self.policy, "progress": self.progress}
-        found = run_each(work, inputs, folder, ending=ending, parameters=parameters, **options)
+        found = run_each(
+            work, inputs, folder, ending=ending, parameters=parameters, policy=self.policy,
+            progress=self.progress, storage_options=self.storage_options,
+        )  # fmt: skip
         self.outcomes.extend(found)
         return [path for one in found for path in one.files]
 
@@ -75,8 +85,10 @@ class Steps:
         self, work: Work, inputs: UrlPath | Iterable[UrlPath], output: str, **parameters: Any
     ) -> list[str]:
         """Run a work once, and return the outputs that are there; see `run`."""
-        options: dict[str, Any] = {"policy": self.policy, "progress": self.progress}
-        found = run(work, inputs, output, parameters=parameters, **options)
+        found = run(
+            work, inputs, output, parameters=parameters, policy=self.policy,
+            progress=self.progress, storage_options=self.storage_options,
+        )  # fmt: skip
         self.outcomes.append(found)
         return list(found.files)
 
@@ -90,7 +102,8 @@ class Pipeline(Generic[Config]):
         Takes the config and `Steps`. Its docstring is the command's help.
     kind : type
         The config's dataclass. A field `policy` of the type `Policy` is what the steps keep to
-        where the command line doesn't say otherwise.
+        where the command line doesn't say otherwise; one `storage_options` of the type
+        `StoreOptions` is how they reach stores.
     expected : callable
         Takes the config; gives for `--plan` Datasets and what computing on them costs.
     """
@@ -143,7 +156,8 @@ class Pipeline(Generic[Config]):
             policy, force=force or policy.force, strict=strict or policy.strict, since=since
         )
         with how.start() as progress:
-            steps = Steps(policy=policy, progress=progress)
+            options = getattr(read, "storage_options", None) or {}
+            steps = Steps(policy=policy, progress=progress, storage_options=options)
             self._steps(read, steps)
             _tell(steps)
         for one in steps.outcomes:
@@ -241,7 +255,13 @@ def searches(base: xr.DataArray, query: xr.DataArray, stage: str, *, k: int) -> 
     return replace(knn_cost(base, query, k=k), stage=stage)
 
 
-def open_labels(labels: str, urlpath: str, select: Mapping[str, Any] | None = None) -> NDArray[Any]:
+def open_labels(
+    labels: str,
+    urlpath: str,
+    select: Mapping[str, Any] | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> NDArray[Any]:
     """Return a label a vector: those in a .npy, or what a variable beside the vectors says.
 
     Parameters
@@ -252,6 +272,8 @@ def open_labels(labels: str, urlpath: str, select: Mapping[str, Any] | None = No
         The file of the vectors: of a layout, .nc or .zarr.
     select : mapping, optional
         Which of them, as of `open_vectors`.
+    storage_options : mapping, optional
+        What fsspec needs to reach a store.
 
     Raises
     ------
@@ -270,8 +292,8 @@ def open_labels(labels: str, urlpath: str, select: Mapping[str, Any] | None = No
     from h5dask.truth import files
 
     if labels.endswith(".npy"):
-        return files.open_labels(labels)
-    ds = open_any(urlpath)
+        return files.open_labels(labels, storage_options=storage_options)
+    ds = open_any(urlpath, storage_options=storage_options)
     if labels not in ds.variables:
         there = ", ".join(str(name) for name, one in ds.variables.items() if one.ndim == 1)
         raise NotFound(f"{urlpath}: no variable {labels!r}; name a .npy, or one of {there}")

@@ -18,7 +18,7 @@ from h5dask.chunkindex import ChunkIndex
 from h5dask.contents import ArrayForm
 from h5dask.drafting import Transfer
 from h5dask.errors import CorruptInput, LayoutError
-from h5dask.storage.write import Receipt, read_receipt, write_pieces
+from h5dask.storage.write import Part, Receipt, read_receipt, write_pieces
 
 Ints = NDArray[np.int64]
 Box = tuple[ChunkIndex, tuple[int, ...], tuple[int, ...]]
@@ -245,11 +245,13 @@ class Written:
 
 
 Kind = tuple[str, bytes | None]
+Filled = tuple[int | None, slice, str, ArrayForm, Box]
+"""Lane and rows of a block, the dataset's path and form, and the box that they fill in it."""
 
 
-def _by_kind(
+def by_kind(
     pieces: Sequence[Pieces], shape: tuple[int, ...], dtype: np.dtype[Any] | None = None
-) -> dict[Kind, list[tuple[int | None, slice, str, ArrayForm, Box]]]:
+) -> dict[Kind, list[Filled]]:
     """Return the boxes of a block by stored type and fill value, always in the same order."""
     found: dict[Kind, list[Any]] = {}
     for piece in pieces:
@@ -270,20 +272,35 @@ def write_block(block: NDArray[Any], target: Target, at: tuple[int, ...]) -> Wri
 
     Memory: the block, and a copy of it where its dtype is not the stored one.
     """
+    receipts = [
+        write_pieces(target.file, boxes, dtype, fill)
+        for (dtype, fill), boxes in boxes_of(block, target, at)
+    ]
+    return Written(counted(target, at), tuple(receipts))
+
+
+def counted(target: Target, at: tuple[int, ...]) -> dict[str, int]:
+    """Return how many values of one block each dataset gets, by path."""
     counts: dict[str, int] = {}
-    receipts = []
-    pieces = target.pieces(at)
-    for piece in pieces:
-        for path, n in piece.counts(block.shape[1:] if piece.lane is None else block.shape[2:]):
+    shape = target.shape(at)
+    for piece in target.pieces(at):
+        for path, n in piece.counts(shape[1:] if piece.lane is None else shape[2:]):
             counts[path] = counts.get(path, 0) + n
-    for (dtype, fill), parts in _by_kind(pieces, block.shape, block.dtype).items():
-        boxes = []
-        for lane, rows, path, form, (index, start, extent) in parts:
-            part = block[rows] if lane is None else block[rows, lane]
-            values = converted(part, form, path)
-            boxes.append((index, start, values.reshape(extent)))
-        receipts.append(write_pieces(target.file, boxes, dtype, fill))
-    return Written(counts, tuple(receipts))
+    return counts
+
+
+def boxes_of(
+    block: NDArray[Any], target: Target, at: tuple[int, ...]
+) -> Iterator[tuple[Kind, Iterator[Part]]]:
+    """Yield the boxes of a block with their values in the stored type, by that and fill value."""
+    for kind, parts in by_kind(target.pieces(at), block.shape, block.dtype).items():
+        yield kind, _values_of(block, parts)
+
+
+def _values_of(block: NDArray[Any], parts: Sequence[Filled]) -> Iterator[Part]:
+    for lane, rows, path, form, (index, start, extent) in parts:
+        part = block[rows] if lane is None else block[rows, lane]
+        yield index, start, converted(part, form, path).reshape(extent)
 
 
 def check_block(written: Written, target: Target, at: tuple[int, ...]) -> None:
@@ -294,7 +311,7 @@ def check_block(written: Written, target: Target, at: tuple[int, ...]) -> None:
     CorruptInput
         The file's bytes are not those that were written.
     """
-    kinds = _by_kind(target.pieces(at), target.shape(at)).items()
+    kinds = by_kind(target.pieces(at), target.shape(at)).items()
     for receipt, ((dtype, _), parts) in zip(written.receipts, kinds, strict=True):
         if read_receipt(target.file, [box for *_, box in parts], dtype) != receipt:
             raise CorruptInput(

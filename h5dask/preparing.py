@@ -155,7 +155,7 @@ def complete_form(form: Contents | None) -> Contents | None:
         _refuse_changed(source)
         whole = described(source)[0]
         wholes.append(replace(whole.within(part.group), layout=form.layout))
-    if not form.others:
+    if not (form.others or form.numbers):
         return wholes[0]
     return joined_contents(wholes, [part.numbers for part in form.parts])
 
@@ -185,7 +185,7 @@ def carried(plan: Plan, form: Contents | None) -> Iterator[Plan]:
         local = {source.url: source.url for source in sources}
         for number, source in enumerate(one for one in sources if not one.is_local):
             local[source.url] = os.path.join(folder, str(number))
-            Path(local[source.url]).write_bytes(source.whole())
+            Path(local[source.url]).write_bytes(source.read())
         yield replace(plan, copies=tuple((local[source], path) for source, path in plan.copies))
     for source in sources:
         _refuse_changed(source)

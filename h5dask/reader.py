@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import xarray as xr
 
-from h5dask import layouts
 from h5dask.assembly import Chunks, Opened, assemble
 from h5dask.check.structure import place_in, problems
 from h5dask.checking import value_problems
 from h5dask.contents import Contents
-from h5dask.errors import LayoutError, NotFound, Refused
+from h5dask.errors import LayoutError, Refused
 from h5dask.grouping import arrange, arrange_without
 from h5dask.joining import warn_left_out
 from h5dask.layout import Layout
 from h5dask.problem import Problem
-from h5dask.storage.families import families
+from h5dask.recognising import all_described, choose, described_as, held_in, in_group
 from h5dask.storage.indexcache import described
 from h5dask.storage.remote import Source, UrlPath, expand
 
@@ -147,9 +145,9 @@ def open_groups(
 ) -> dict[str, xr.Dataset]:
     """Return the nodes of `open_datatree` by path, or only those that lie in one group."""
     source = _only(urlpath, storage_options)
-    chosen, contents, index = _described(source, layout)
+    chosen, contents, index = described_as(source, layout)
     if group is not None and group.strip("/"):
-        contents, index = _in_group(source, contents, index, group)
+        contents, index = in_group(source, contents, index, group)
     dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
     whole = arrange_without(chosen, contents, dropped)
     if not (whole.variables or whole.misfits):
@@ -209,7 +207,7 @@ def identify(urlpath: UrlPath, *, storage_options: Options = None) -> str:
     >>> h5dask.identify(example_file("episodes"))
     'episodes'
     """
-    return _described(_only(urlpath, storage_options), None)[0].name
+    return described_as(_only(urlpath, storage_options), None)[0].name
 
 
 def validate(
@@ -245,7 +243,7 @@ def validate(
     """
     source = _only(urlpath, storage_options)
     contents, index = described(source)
-    chosen = _choose(contents, layout)
+    chosen = choose(contents, layout)
     found = list(problems(chosen, contents, nbytes=source.nbytes))
     if values:
         arrangement = arrange(chosen, contents)
@@ -263,8 +261,8 @@ def _opened(
     """Describe every file; all must have one layout and fit it."""
     files: list[Opened] = []
     chosen: Layout | None = None
-    for source in sources:
-        mine, contents, index = _described(source, layout)
+    for source, (mine, whole, at) in all_described(tuple(sources), layout):
+        contents, index = whole, at
         if chosen is not None and mine.name != chosen.name:
             raise LayoutError(
                 f"{source.url}: has the layout {mine.name}, {files[0].source.url} has "
@@ -276,7 +274,7 @@ def _opened(
                 f"{source.url}: several {chosen.name} files can't open as one: {chosen.apart}"
             )
         if group is not None and group.strip("/"):
-            contents, index = _in_group(source, contents, index, group)
+            contents, index = in_group(source, contents, index, group)
         arrangement = arrange_without(chosen, contents, dropped)
         _refuse(source, arrangement.misfits)
         if not arrangement.variables:
@@ -299,7 +297,7 @@ def _only(urlpath: UrlPath, options: Options) -> Source:
 def _empty(source: Source, contents: Contents, layout: Layout) -> LayoutError:
     return LayoutError(
         f"{source.url}: holds none of the datasets of {layout.name} (it holds "
-        f"{_held(contents)}); name the layout that it has, or write the file again"
+        f"{held_in(contents)}); name the layout that it has, or write the file again"
     )
 
 
@@ -307,44 +305,3 @@ def _refuse(source: Source, misfits: Iterable[Problem]) -> None:
     lines = [str(problem) for problem in dict.fromkeys(misfits)]
     if lines:
         raise LayoutError("\n".join(lines))
-
-
-def _described(source: Source, layout: str | None) -> tuple[Layout, Contents, Any]:
-    """Describe one file as far as opening needs it, and choose its layout."""
-    contents, index = described(source, families(layouts.all_layouts()))
-    chosen = _choose(contents, layout)
-    return chosen, replace(contents, layout=chosen.name), index
-
-
-def _choose(contents: Contents, layout: str | None) -> Layout:
-    if layout is not None:
-        return layouts.get(layout)
-    fitting = layouts.fitting(contents)
-    if len(fitting) == 1:
-        return fitting[0]
-    held = _held(contents)
-    if not fitting:
-        raise LayoutError(
-            f"{contents.subject}: no layout is recognised (the file holds {held}); expected one "
-            f"of {', '.join(layouts.names())}; name it with layout= if it is one of them"
-        )
-    names = " and ".join(one.name for one in fitting)
-    raise LayoutError(
-        f"{contents.subject}: fits {names} (the file holds {held}); name one with layout="
-    )
-
-
-def _held(contents: Contents) -> str:
-    return ", ".join([*contents.paths, *(g for g in contents.groups if g)][:8]) or "nothing"
-
-
-def _in_group(source: Source, contents: Contents, index: Any, group: str) -> tuple[Contents, Any]:
-    """Return only what lies in one group, with the index to match."""
-    name = group.strip("/")
-    inside = contents.positions_in(name)
-    if not inside:
-        names = [*islice((g for g in contents.groups if contents.positions_in(g)), 20)] or ["none"]
-        there = name in contents.groups
-        found = f"group {group!r} holds no dataset" if there else f"no group {group!r}"
-        raise NotFound(f"{source.url}: {found}; groups with datasets: {', '.join(names)}")
-    return contents.within(name), index.only(inside)

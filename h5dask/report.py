@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -24,7 +23,7 @@ from h5dask.errors import NotFound, Refused
 from h5dask.section import Bars, Card, Cards, Piece, Section
 from h5dask.sections import all_sections
 from h5dask.storage.publishing import publish
-from h5dask.storage.remote import absolute, translated
+from h5dask.storage.remote import absolute, local_folder, translated
 
 PAGES = (".html", ".htm")
 """How the name of a page ends, so that no file of values is replaced by one."""
@@ -49,11 +48,12 @@ class Drawn:
 
 def write_report(
     ds: xr.Dataset,
-    path: str | os.PathLike[str],
+    urlpath: str | os.PathLike[str],
     *,
     title: str | None = None,
     sections: Sequence[Section] | None = None,
     compute: Compute = dask_compute,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> tuple[str, ...]:
     """Write one HTML page about a Dataset, which needs no network and no other file.
 
@@ -65,14 +65,16 @@ def write_report(
     ----------
     ds : Dataset
         Of any layout or none; lazy variables are read block by block.
-    path : str or path
-        Local file, ending in .html.
+    urlpath : str or path
+        Local path or fsspec URL, ending in .html.
     title : str, optional
         Heading; the name of the file that the Dataset was opened from without it.
     sections : sequence of Section, optional
         What may be shown; every section there is without it. Shown is what meets the Dataset.
     compute : callable, default dask.compute
         What computes dask collections.
+    storage_options : mapping, optional
+        What fsspec needs to reach the page's store.
 
     Returns
     -------
@@ -96,7 +98,7 @@ def write_report(
     ...     write_report(h5dask.open_dataset(example_file("ann")), f"{folder}/ann.html")
     ('Structure', 'Sizes', 'Value ranges', 'Labels', 'Bad values', ...)
     """
-    target = _target(path)
+    target = _target(urlpath)
     meeting = [one for one in sections or all_sections() if one.meets(ds)]
     (values,) = compute([section.values(ds) for section in meeting])
     drawn = [
@@ -104,7 +106,7 @@ def write_report(
         for section, computed in zip(meeting, values, strict=True)
     ]
     shown = [one for one in drawn if one.pieces]
-    _write(page(ds, shown, title=title), target)
+    _write(page(ds, shown, title=title), target, storage_options)
     return tuple(one.section.title for one in shown)
 
 
@@ -186,29 +188,32 @@ def _facts(ds: xr.Dataset) -> Mapping[str, str]:
     return facts | {"Created": f"{now:%Y-%m-%d %H:%M} UTC", "h5dask": __version__}
 
 
-def _target(path: str | os.PathLike[str]) -> Path:
+def _target(urlpath: str | os.PathLike[str]) -> str:
     """Return where the page goes, refused before anything is computed for it."""
-    name = os.fspath(path)
-    if "://" in name or not name.lower().endswith(PAGES):
-        raise Refused(f"{name}: a report is a local file whose name ends in .html; name one")
-    target = Path(absolute(name))
-    if not target.parent.is_dir():
-        raise NotFound(f"{target}: found no folder {str(target.parent)!r}; create it first")
-    if target.is_dir():
+    target = absolute(urlpath)
+    if not target.lower().endswith(PAGES):
+        raise Refused(f"{target}: a report's name ends in .html; name such a file")
+    if "://" in target:
+        return target
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise NotFound(f"{target}: found no folder {folder!r}; create it first")
+    if os.path.isdir(target):
         raise Refused(f"{target}: found a folder, expected a file; choose another name")
     return target
 
 
-def _write(text: str, target: Path) -> None:
-    """Write a page beside its target, and rename it."""
+def _write(text: str, target: str, options: Mapping[str, Any] | None) -> None:
+    """Write a page beside its target, a store's into the temporary folder, and publish it."""
+    folder, name = local_folder(target)
     temporary = None
     try:
-        with translated(str(target)):
-            number, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        with translated(target):
+            number, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
             with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
                 os.fchmod(number, 0o644)
                 file.write(text)
-        publish(temporary, str(target))
+        publish(temporary, target, options)
     finally:
         if temporary is not None:
             with suppress(FileNotFoundError):

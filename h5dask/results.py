@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,9 +19,14 @@ from h5dask.checking import refuse_boundless
 from h5dask.errors import Conflict, H5daskError, NotFound, Refused
 from h5dask.losses import compute
 from h5dask.reader import open_dataset
+from h5dask.storage import folders
 from h5dask.storage.parts import new_part, remove_abandoned
 from h5dask.storage.publishing import publish
-from h5dask.storage.remote import expand, fingerprint, resolved, translated
+from h5dask.storage.publishing import refuse_existing as refuse_object
+from h5dask.storage.reaching import reached
+from h5dask.storage.remote import expand, resolved, translated
+from h5dask.storage.stores.finding import object_at
+from h5dask.storage.stores.trying import persistently
 
 FORMATS = (".nc", ".h5", ".zarr")
 """How the name of a result ends: netCDF-4 under the first two names, Zarr."""
@@ -45,7 +52,8 @@ def write_result(
         Labelled values, lazy ones computed under dask's current scheduler.
     urlpath : str or path
         Ending in .nc or .h5 for netCDF-4, through h5netcdf; in .zarr for Zarr. A file, or a local
-        folder, appears whole or not at all.
+        folder, appears whole or not at all. A folder in a store is filled from wherever blocks
+        are computed; what was there goes first, and where writing fails nothing stays.
     overwrite : bool, default False
         Whether what is there is replaced.
     storage_options : mapping, optional
@@ -74,6 +82,8 @@ def write_result(
     """
     url = resolved(urlpath).rstrip("/")
     refuse_target(url, overwrite=overwrite)
+    if "://" in url and not url.endswith(".zarr"):
+        refuse_object(url, storage_options, overwrite=overwrite)
     plain = _plain(ds)
     if url.endswith(".zarr"):
         _write_zarr(plain, url, storage_options, overwrite=overwrite)
@@ -132,10 +142,8 @@ def refuse_existing_file(
 ) -> None:
     """Refuse the same of one file, and ask a store too; see `refuse_existing`."""
     refuse_existing(url, overwrite=overwrite)
-    if "://" in url and not overwrite:
-        with suppress(NotFound):
-            fingerprint(url, storage_options)
-            raise _conflict(url)
+    if "://" in url:
+        refuse_object(url, storage_options, overwrite=overwrite)
 
 
 def _plain(ds: xr.Dataset) -> xr.Dataset:
@@ -157,12 +165,7 @@ def _write_zarr(
 ) -> None:
     """Write a Zarr group from wherever its blocks are computed, and put it in its place."""
     if "://" in url:
-        with translated(url), _in_one_line(url):
-            try:
-                writing = _zarr(ds, url, overwrite=overwrite, storage_options=dict(options or {}))
-            except FileExistsError:
-                raise _conflict(url) from None
-            compute(writing)
+        _write_zarr_to_store(ds, url, options, overwrite=overwrite)
         return
     remove_abandoned(url)
     part, old = new_part(url), new_part(url)
@@ -181,6 +184,28 @@ def _write_zarr(
             os.rename(old, url)
         shutil.rmtree(old, ignore_errors=True)
         _remove_unfinished(part)
+
+
+def _write_zarr_to_store(
+    ds: xr.Dataset, url: str, options: Mapping[str, Any] | None, *, overwrite: bool
+) -> None:
+    """Write a Zarr group to a store; its objects appear one by one, and go where one fails."""
+    if not overwrite and persistently(url, object_at(f"{url}/*", options).names):
+        raise _conflict(url)
+    try:
+        with reached(url):
+            with _in_one_line(url):
+                writing = _zarr(ds, url, overwrite=overwrite, storage_options=dict(options or {}))
+            compute(writing)
+    except Conflict:  # another writer's, which appeared meanwhile
+        raise
+    except BaseException:
+        with suppress(H5daskError):
+            for _ in range(_TRIES):
+                folders.remove(url, options)
+                time.sleep(_PAUSE)
+                folders.state_of(url, options)
+        raise
 
 
 def _remove_unfinished(folder: str) -> None:
@@ -225,29 +250,48 @@ def _in_one_line(url: str) -> Iterator[None]:
         raise Refused(f"{url}: xarray can't write it ({why}); change or drop that") from None
 
 
-def open_any(urlpath: str) -> xr.Dataset:
+def open_any(urlpath: str, *, storage_options: Mapping[str, Any] | None = None) -> xr.Dataset:
     """Open a file of any layout, or a result in .nc or .zarr, in blocks.
 
     Parameters
     ----------
     urlpath : str
-        Local path or fsspec URL; a .nc file must be local.
+        Local path or fsspec URL. A .nc file in a store is read into memory as a whole.
+    storage_options : mapping, optional
+        What fsspec needs to reach a store.
 
     Raises
     ------
     Refused
-        A small file declares so many values that reading them would never end.
+        A small file declares so many values that reading them would never end, or a .nc file in
+        a store has more bytes than are read into memory.
     """
     name = urlpath.rstrip("/")
+    options = dict(storage_options or {}) if "://" in name else None
     if name.endswith(".zarr"):
-        return _result(name, lambda: xr.open_zarr(name, consolidated=False))
+        with reached(name):
+            opening = partial(xr.open_zarr, name, consolidated=False, storage_options=options)
+            return _result(name, opening)
     if name.endswith(".nc"):
         if "://" in name:
-            raise Refused(f"{name}: found a URL, expected a local .nc file; copy it here first")
+            return _result(name, partial(_netcdf_in_store, name, options))
         return _result(name, lambda: xr.open_dataset(name, engine="h5netcdf", chunks={}))
-    ds = open_dataset(urlpath)
-    refuse_boundless(ds, urlpath, sum(source.nbytes for source in expand(urlpath)))
+    ds = open_dataset(urlpath, storage_options=options)
+    sources = expand(urlpath, options)
+    refuse_boundless(ds, urlpath, sum(source.nbytes for source in sources))
     return ds
+
+
+def _netcdf_in_store(url: str, options: Mapping[str, Any] | None) -> xr.Dataset:
+    """Read a file by few, large requests: netCDF's library would ask a store for each piece."""
+    (source,) = expand([url], options)
+    if source.nbytes > MOST_IN_MEMORY:
+        raise Refused(
+            f"{url}: found {format_bytes(source.nbytes)}; a .nc file in a store is read into "
+            f"memory up to {format_bytes(MOST_IN_MEMORY)}; copy it here first"
+        )
+    with xr.open_dataset(io.BytesIO(source.read()), engine="h5netcdf") as ds:
+        return ds.load()
 
 
 def _result(name: str, opening: Callable[[], xr.Dataset]) -> xr.Dataset:
@@ -255,6 +299,8 @@ def _result(name: str, opening: Callable[[], xr.Dataset]) -> xr.Dataset:
     try:
         ds = opening()
         return ds.assign(_text(ds))
+    except H5daskError:
+        raise
     except FileNotFoundError:
         raise NotFound(f"{name}: not found; check the path") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

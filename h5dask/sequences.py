@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ _ZARR = ".zarr"
     click.option("--shard-size", metavar="SIZE",
         help="The same, of at most so many bytes of values each, such as 2GB."),
     click.option("--duplicates", type=click.Choice(["keep", "refuse"]), default="keep",
-        show_default=True, help="What becomes of rows that several FILEs have."),
+        show_default=True, help="What becomes of rows that FILEs have several times."),
     writes=False,
 )  # fmt: skip
 def concat(
@@ -61,6 +62,7 @@ def concat(
     Structures get new numbers where FILEs number them alike. Those of one name, and episodes of
     one id, all stay; with --duplicates refuse nothing is written then.
     """
+    from h5dask.per_structure import say_outside
     from h5dask.results import refuse_existing
 
     zarr = output.rstrip("/").endswith(_ZARR)
@@ -73,10 +75,12 @@ def concat(
         _refuse_repeated(ds, files)
     made, counts = ds, _counts(ds)
     if padded:
-        made = _pad(ds, max_length, truncate=truncate)
+        with _typed(files, max_length="--max-length"):
+            made = _pad(ds, max_length, truncate=truncate)
     if how.plan is not None:
         return planned(ds, partial(_writing, made=made), "concat", how, out)
     with how.start() as progress, progress.stage(f"write {output}", nbytes=made.nbytes):
+        say_outside(ds)
         written = _written(made, output, shards, overwrite=out.overwrite)
     if out.as_json:
         print_json({"files": written, **counts, "bytes": _stored(written)})
@@ -101,8 +105,10 @@ def profile(
 ) -> int:
     """Tell how sure and how diverse the samples of each structure in FILEs are, and how they score.
 
-    The table holds a line a structure, noise level and temperature. RESULT holds frequencies, PSSM,
-    log-odds, entropy and consensus of every position, and score and rank of every sequence.
+    The table holds a line a structure, noise level and temperature: means over its positions and
+    samples; so its perplexity is the mean of exp(score), not exp of the mean score. RESULT holds
+    frequencies, PSSM, log-odds, entropy and consensus of every position, and score and rank of
+    every sequence. Positions lie end to end, as many a profile as its row_size.
     """
     from h5dask import per_structure
     from h5dask.fasta import read_fasta
@@ -115,11 +121,14 @@ def profile(
     if reference is not None:
         hdf5 = reference.endswith((".h5", ".hdf5"))
         natives = opened([reference]) if hdf5 else read_fasta(reference)
-    made = profiled(ds, reference=natives, background=_background(background))
+    shares = _background(background)
+    with _typed(reference=f"--reference {reference}", background=f"--background {background}"):
+        made = profiled(ds, reference=natives, background=shares)
     if how.plan is not None:
         return planned(ds, profile_cost, "profile", how, out)
     found = computed(made, how, out, f"profile {files[0]}", ds.nbytes)
     out.write(found)
+    per_structure.say_bad_logits(found, ds)
     rows = per_structure.frame(found)
     if out.as_json:
         print_json({"profiles": per_structure.as_json(rows)})
@@ -175,7 +184,8 @@ def fasta(
 
     if output is None and out.as_json:
         raise click.UsageError("--json: goes with -o, as the sequences go to stdout without it")
-    ds = _selected(opened(files), structures)
+    with _typed(files, structure="--structure"):
+        ds = _selected(opened(files), structures)
     known = None if names is None else read_names(names)
     is_scored = "logits" in ds.variables if score is None else score
     if how.plan is not None:
@@ -184,7 +194,11 @@ def fasta(
         refuse_existing(output, overwrite=out.overwrite)
     scores = _scores(ds) if is_scored else None
     read = ds[["sequences", "logits"] if is_scored else ["sequences"]]
-    with how.start() as progress, progress.stage(f"fasta {files[0]}", nbytes=read.nbytes):
+    with (
+        _typed(names=f"--names {names}"),
+        how.start() as progress,
+        progress.stage(f"fasta {files[0]}", nbytes=read.nbytes),
+    ):
         if output is None:
             for text in texts(ds, names=known, score=scores):
                 click.echo(text, nl=False)
@@ -195,6 +209,22 @@ def fasta(
     else:
         click.echo(output)
     return FINE
+
+
+@contextmanager
+def _typed(files: Sequence[str] = (), **options: str) -> Iterator[None]:
+    """Tell errors about a function's parameters of what was typed instead, and of which files."""
+    from h5dask.errors import H5daskError
+
+    try:
+        yield
+    except H5daskError as error:
+        name, colon, rest = str(error).partition(": ")
+        if name not in options:
+            raise
+        said = rest.replace("truncate=True", "--truncate")
+        told = f"{', '.join(files)}: " if files else ""
+        raise type(error)(f"{told}{options[name]}{colon}{said}") from None
 
 
 def _given(shards: Mapping[str, Any]) -> bool:
@@ -217,7 +247,7 @@ def _refuse_contradictions(
 
 
 def _refuse_repeated(ds: xr.Dataset, files: Sequence[str]) -> None:
-    """Refuse rows that several files have, and a file that is named twice."""
+    """Refuse rows that are there several times, and a file that is named twice."""
     from h5dask.errors import Refused
     from h5dask.joining import refuse_repeated
     from h5dask.storage.remote import expand
@@ -226,8 +256,7 @@ def _refuse_repeated(ds: xr.Dataset, files: Sequence[str]) -> None:
     (url, most), *_ = times.most_common(1)
     if most > 1:
         raise Refused(f"{url}: found {most} times; expected once; name it once")
-    if len(times) > 1:
-        refuse_repeated(ds)
+    refuse_repeated(ds)
 
 
 def _pad(ds: xr.Dataset, max_length: int | None, *, truncate: bool) -> xr.Dataset:

@@ -85,7 +85,7 @@ def _tell_error(error: Exception) -> None:
     if wanted:
         tell("".join(traceback.format_exception(error)).rstrip())
     if isinstance(error, H5daskError):
-        tell(f"Error: {error}")
+        tell("\n".join(f"Error: {line}" for line in str(error).splitlines()))
         return
     text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     tell(f"Error: {text}" if wanted else f"Error: {text}; {TRACEBACK}=1 shows where")

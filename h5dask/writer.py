@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import xarray as xr
 from dask.delayed import delayed
 
-from h5dask import layouts
 from h5dask.check.structure import problems
 from h5dask.contents import Contents
-from h5dask.delivery import deliver
-from h5dask.errors import (
-    Conflict,
-    CorruptInput,
-    H5daskError,
-    NotFound,
-    OutOfSpace,
-)
+from h5dask.delivery import contents_of, deliver, named_as, refuse_missing
+from h5dask.errors import Conflict, NotFound, OutOfSpace
 from h5dask.forming import Compression
 from h5dask.garbage import unsearched
 from h5dask.layout import Layout
 from h5dask.losses import compute as compute_all
 from h5dask.placing import Written
-from h5dask.preparing import Like, carried, prepare
-from h5dask.storage.describe import describe
-from h5dask.storage.families import families
+from h5dask.preparing import Like, Prepared, carried, prepare
 from h5dask.storage.parts import new_part, remove_abandoned
-from h5dask.storage.publishing import publish, sync
-from h5dask.storage.remote import filesystem_of, fingerprint, resolved
+from h5dask.storage.publishing import publish, refuse_existing, sync
+from h5dask.storage.remote import fingerprint, resolved
 from h5dask.storage.skeleton import create
+from h5dask.storage.stores.uploads import Part, abort_abandoned, aborted_on_error, offered
+from h5dask.uploading import Uploading, begin_upload, finish_upload
 
 
 def write_dataset(
@@ -63,7 +56,8 @@ def write_dataset(
     ds : Dataset
         In the layout's analysis form, lazy or in memory.
     urlpath : str or path
-        Local path, or fsspec URL (written by way of a local temporary file).
+        Local path, or fsspec URL. To S3 uncompressed values go straight from where they are
+        computed; all else goes to a store by way of a local temporary file.
     layout : str, optional
         Name of the layout; the one the Dataset was opened as, or recognised by its variables.
     like : Dataset, path or Contents, optional
@@ -77,8 +71,8 @@ def write_dataset(
     allow_large : bool, default False
         Whether a file may exceed what its consumer takes.
     compute : bool, default True
-        False returns a `dask.delayed.Delayed` that does the work; its temporary file exists
-        until it has run.
+        False returns a `dask.delayed.Delayed` that does the work; its temporary file, or its
+        unfinished upload, exists until it has run.
     storage_options : mapping, optional
         Options of the fsspec filesystem.
 
@@ -98,10 +92,17 @@ def write_dataset(
         The file would exceed a limit of its consumer, and `allow_large` is False.
     OutOfSpace
         The disk is full; nothing is left behind.
+    StoreUnavailable
+        A store gave no answer to use before the deadline; nothing is left behind.
 
     Notes
     -----
-    Memory per task: the source block, and for compressed datasets its encoded bytes.
+    Memory per task: the source block, and for compressed datasets its encoded bytes; to S3 the
+    parts that it sends, up to 32 MiB.
+
+    An object in a store appears whole or not at all. Where the store keeps conditions, which is
+    tried out once per process under a name beside the target, none is lost unless `overwrite`
+    says so; else it is looked up before, and another writer's at the same moment may be.
 
     Examples
     --------
@@ -117,34 +118,66 @@ def write_dataset(
     made = prepare(
         ds, url, layout=layout, like=like, compression=compression, allow_large=allow_large
     )
+    if offered(url):
+        abort_abandoned(url, storage_options)
     remove_abandoned(url)
-    temporary = new_part(url)
-    rest = made.planned.expected, temporary, url, overwrite, storage_options
-    with _removed_on_error(temporary, url):
+    uploading = begin_upload(made, url, storage_options, later=not compute)
+    if uploading is not None:
+        return _send(made, uploading, overwrite=overwrite, compute=compute)
+    target = _Target(new_part(url), url, made.planned.expected, overwrite, storage_options)
+    return _write(made, target, compute=compute)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Target:
+    """A file that is made under another name first."""
+
+    temporary: str
+    url: str
+    expected: Mapping[str, int]
+    """Values that must arrive, by path."""
+    overwrite: bool
+    options: Mapping[str, Any] | None = field(repr=False)
+
+
+def _write(made: Prepared, target: _Target, *, compute: bool) -> Any:
+    """Write a local file, and publish it."""
+    temporary, url = target.temporary, target.url
+    with _removed_on_error(temporary), named_as(url, temporary):
         with carried(made.planned.plan, made.form) as plan:
             indexes = create(temporary, plan)
         tasks = deliver(made.ds, made.planned, indexes, temporary, later=not compute).tasks()
         if not compute:
-            return delayed(_finish, pure=False)(tasks, *rest)
+            return delayed(_finish, pure=False)(tasks, target)
         written = compute_all(*tasks)
         with _flushed(temporary, url):
-            contents = arrived(written, made.planned.expected, temporary, url)
+            contents = arrived(written, target.expected, temporary, url)
             said = findings(made.layout, contents, made.form)
-        publish(temporary, url, storage_options, overwrite=overwrite)
-        _warn(said)
+        publish(temporary, url, target.options, overwrite=target.overwrite)
+        _warn(said, stacklevel=4)
+        return None
+
+
+def _send(made: Prepared, uploading: Uploading, *, overwrite: bool, compute: bool) -> Any:
+    """Let the tasks send what they compute, and commit it."""
+    with aborted_on_error(uploading.upload):
+        if not compute:
+            rest = replace(uploading, tasks=[])
+            return delayed(_finish_upload, pure=False)(uploading.tasks, rest, overwrite)
+        said = findings(made.layout, uploading.contents, made.form)
+        finish_upload(compute_all(*uploading.tasks), uploading, overwrite=overwrite)
+        _warn(said, stacklevel=4)
         return None
 
 
 @contextmanager
-def _removed_on_error(temporary: str, url: str) -> Iterator[None]:
-    """Leave nothing behind where writing fails or is interrupted, and name the target in errors."""
+def _removed_on_error(temporary: str) -> Iterator[None]:
+    """Leave nothing behind where writing fails or is interrupted."""
     try:
         yield
-    except BaseException as error:
+    except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, H5daskError) and temporary in str(error):
-            raise type(error)(str(error).replace(temporary, url)) from None
         raise
 
 
@@ -185,19 +218,19 @@ def _warn(said: Sequence[str], stacklevel: int = 3) -> None:
 
 
 def _refuse_target(url: str, overwrite: bool, options: Mapping[str, Any] | None) -> None:
-    if "://" not in url and not os.path.isdir(os.path.dirname(url)):
-        raise NotFound(f"{url}: no folder {os.path.dirname(url)!r}; make it first")
-    if "://" not in url and os.path.isdir(url):
-        raise NotFound(f"{url}: is a folder; name a file in it")
     if "://" in url:
-        filesystem_of(url, options)
+        refuse_existing(url, options, overwrite=overwrite)
+        return
+    if not os.path.isdir(os.path.dirname(url)):
+        raise NotFound(f"{url}: no folder {os.path.dirname(url)!r}; make it first")
+    if os.path.isdir(url):
+        raise NotFound(f"{url}: is a folder; name a file in it")
     with suppress(NotFound):
         fingerprint(url, options)
         if not overwrite:
             raise Conflict(f"{url}: exists already; choose another name, or pass overwrite=True")
 
 
-@unsearched()
 def arrived(
     written: Sequence[Sequence[Written]], expected: Mapping[str, int], temporary: str, url: str
 ) -> Contents:
@@ -208,32 +241,18 @@ def arrived(
     CorruptInput
         A dataset lacks values, or isn't in the file.
     """
-    counted: Counter[str] = Counter()
-    for one in (one for some in written for one in some):
-        counted.update(one.counts)
-    missing = [path for path, n in expected.items() if counted[path] != n]
-    if missing:
-        raise CorruptInput(
-            f"{url}: /{missing[0]} got {counted[missing[0]]:,} of {expected[missing[0]]:,} "
-            "values; nothing was published"
-        )
-    known = families(layouts.all_layouts())
-    contents, _ = describe(temporary, subject=url, fingerprint="", families=known)
-    lost = [path for path in expected if path not in contents]
-    if lost:
-        raise CorruptInput(f"{url}: /{lost[0]} is not in the written file; nothing was published")
-    return contents
+    refuse_missing((one for some in written for one in some), expected, url)
+    return contents_of(temporary, expected, url)
 
 
-def _finish(
-    written: Sequence[Sequence[Written]],
-    expected: Mapping[str, int],
-    temporary: str,
-    url: str,
-    overwrite: bool,
-    options: Mapping[str, Any] | None,
-) -> None:
+def _finish(written: Sequence[Sequence[Written]], target: _Target) -> None:
     """Make a complete file appear under its name."""
-    with _flushed(temporary, url):
-        arrived(written, expected, temporary, url)
-    publish(temporary, url, options, overwrite=overwrite)
+    with _flushed(target.temporary, target.url):
+        arrived(written, target.expected, target.temporary, target.url)
+    publish(target.temporary, target.url, target.options, overwrite=target.overwrite)
+
+
+def _finish_upload(
+    results: Sequence[Sequence[Written | Part]], uploading: Uploading, overwrite: bool
+) -> None:
+    finish_upload(results, uploading, overwrite=overwrite)

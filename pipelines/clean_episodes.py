@@ -19,7 +19,18 @@ from numpy.typing import NDArray
 
 import h5dask
 from h5dask.errors import Refused
-from h5dask.pipeline import Input, Job, Output, Policy, Steps, pipeline, reads, writes
+from h5dask.pipeline import (
+    Input,
+    Job,
+    Output,
+    Policy,
+    Steps,
+    StoreOptions,
+    files_in,
+    pipeline,
+    reads,
+    writes,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +67,17 @@ class Config:
     output: Output
     """Folder of the results and of report.html."""
     clean: Cleaning = field(default_factory=Cleaning)
+    storage_options: StoreOptions = None
+    """How stores are reached, as fsspec takes it; credentials as "${NAME}", if at all."""
     policy: Policy = field(default_factory=Policy)
 
 
 def clean(job: Job) -> None:
     """Write the episodes of one file that are chosen and sound."""
     how, url = Cleaning(**job.parameters), job.urls[0]
-    job.notes += [str(problem) for problem in h5dask.validate(url)]
-    ds = h5dask.open_dataset(url, drop_variables=[*how.drop, *(f"metadata_{n}" for n in how.drop)])
+    reached, left_out = job.storage_options, [*how.drop, *(f"metadata_{n}" for n in how.drop)]
+    job.notes += [str(problem) for problem in h5dask.validate(url, storage_options=reached)]
+    ds = h5dask.open_dataset(url, drop_variables=left_out, storage_options=reached)
     ds = ds.isel(episode=_chosen(ds, how))
     mended = ds.assign(embeddings=ds.embeddings.where(np.isfinite(ds.embeddings), 0))
     with job.stage("scan", nbytes=ds.embeddings.nbytes):
@@ -120,25 +134,21 @@ def _named(ds: xr.Dataset, stem: str) -> xr.Dataset:
 
 def merged(job: Job) -> None:
     """Write the cleaned files end to end."""
-    job.write(
-        h5dask.open_dataset(job.urls).drop_vars("source", errors="ignore"), within_limits=True
-    )
+    ds = h5dask.open_dataset(job.urls, storage_options=job.storage_options)
+    job.write(ds.drop_vars("source", errors="ignore"), within_limits=True)
 
 
 def drawn(job: Job) -> None:
     """Draw what the results hold."""
     with job.stage("report"):
-        h5dask.write_report(h5dask.open_dataset(job.urls), job.part(), compute=h5dask.compute)
+        ds = h5dask.open_dataset(job.urls, storage_options=job.storage_options)
+        h5dask.write_report(ds, job.part(), compute=h5dask.compute)
 
 
 def expected(given: Config) -> Iterator[tuple[xr.Dataset, list[Any]]]:
     """Yield what cleaning would cost."""
-    ds = h5dask.open_dataset(_pattern(given.landing))
+    ds = h5dask.open_dataset(files_in(given.landing), storage_options=given.storage_options)
     yield ds, [reads(ds[["embeddings"]], "scan"), writes(ds, "write")]
-
-
-def _pattern(landing: str) -> str:
-    return os.path.join(landing, "*.h5") if os.path.isdir(landing) else landing
 
 
 @pipeline(Config, expected=expected)
@@ -149,7 +159,7 @@ def main(given: Config, steps: Steps) -> None:
     """
     merge, told = given.clean.merge, asdict(given.clean)
     parts = os.path.join(given.output, "parts") if merge else given.output
-    files = steps.each(clean, _pattern(given.landing), parts, **told)
+    files = steps.each(clean, files_in(given.landing), parts, **told)
     if merge and files:
         files = steps.one(merged, files, os.path.join(given.output, merge))
     if files:

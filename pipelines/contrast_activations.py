@@ -15,7 +15,18 @@ import numpy as np
 import xarray as xr
 
 import h5dask
-from h5dask.pipeline import Input, Job, Output, Policy, Steps, pipeline, reads, writes
+from h5dask.pipeline import (
+    Input,
+    Job,
+    Output,
+    Policy,
+    Steps,
+    StoreOptions,
+    files_in,
+    pipeline,
+    reads,
+    writes,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +65,14 @@ class Config:
     logits: Logits = field(default_factory=Logits)
     normalize: Literal["l2", "zscore", "center", "minmax", "none"] = "zscore"
     """Scale of the copy: vectors of length 1, or by the statistics of each layer's values."""
+    storage_options: StoreOptions = None
+    """How stores are reached, as fsspec takes it; credentials as "${NAME}", if at all."""
     policy: Policy = field(default_factory=Policy)
 
 
 def described(job: Job) -> None:
     """Write statistics of activations and logits by scenario."""
-    ds = h5dask.open_dataset(job.urls)
+    ds = _opened(job)
     over = {"activations": ["record", "hidden"], "logits": ["record", "vocab"]}
     parts = [h5dask.summarize(ds[[name]], dims, by="scenario") for name, dims in over.items()]
     with job.stage("summarize", nbytes=ds.nbytes):
@@ -68,7 +81,7 @@ def described(job: Job) -> None:
 
 def contrasted(job: Job) -> None:
     """Write the vectors between paired scenarios, labelled and as a plain array."""
-    ds = h5dask.open_dataset(job.urls)
+    ds = _opened(job)
     if not _comparable(ds):
         return job.make_nothing("there is one set of records alone")
     given = dict(job.parameters)
@@ -83,7 +96,7 @@ def contrasted(job: Job) -> None:
 
 def judged(job: Job) -> None:
     """Write what each record's logits say."""
-    ds = h5dask.open_dataset(job.urls)
+    ds = _opened(job)
     with job.stage("logits", nbytes=ds.logits.nbytes):
         (found,) = h5dask.compute(h5dask.logit_statistics(ds.logits, **job.parameters))
     job.write_result(found)
@@ -91,7 +104,7 @@ def judged(job: Job) -> None:
 
 def compared(job: Job) -> None:
     """Write how far the logits of paired records differ."""
-    ds = h5dask.open_dataset(job.urls)
+    ds = _opened(job)
     if not _comparable(ds):
         return job.make_nothing("there is one set of records alone")
     with job.stage("compare", nbytes=ds.logits.nbytes):
@@ -101,7 +114,7 @@ def compared(job: Job) -> None:
 
 def normalized(job: Job) -> None:
     """Write the activations on a common scale, all else as it was."""
-    ds, how = h5dask.open_dataset(job.urls), job.parameters["how"]
+    ds, how = _opened(job), job.parameters["how"]
     dim = "hidden" if how == "l2" else "record"
     fitted = None
     with job.stage("fit", nbytes=ds.activations.nbytes):
@@ -114,8 +127,12 @@ def normalized(job: Job) -> None:
 def drawn(job: Job) -> None:
     """Draw what a file holds, and what its scenarios differ in."""
     with job.stage("report"):
-        ds = h5dask.open_dataset(job.urls)
+        ds = _opened(job)
         h5dask.write_report(ds, job.part(), compute=h5dask.compute)
+
+
+def _opened(job: Job) -> xr.Dataset:
+    return h5dask.open_dataset(job.urls, storage_options=job.storage_options)
 
 
 def _comparable(ds: xr.Dataset) -> bool:
@@ -124,13 +141,9 @@ def _comparable(ds: xr.Dataset) -> bool:
 
 def expected(given: Config) -> Iterator[tuple[xr.Dataset, list[Any]]]:
     """Yield what all steps would cost."""
-    ds = h5dask.open_dataset(_pattern(given.landing))
+    ds = h5dask.open_dataset(files_in(given.landing), storage_options=given.storage_options)
     values = ds[["activations", "logits"]]
     yield ds, [*(reads(values, stage) for stage in ("summarize", "compare")), writes(ds, "write")]
-
-
-def _pattern(landing: str) -> str:
-    return os.path.join(landing, "*.h5") if os.path.isdir(landing) else landing
 
 
 @pipeline(Config, expected=expected)
@@ -139,7 +152,7 @@ def main(given: Config, steps: Steps) -> None:
 
     Only new or changed files are worked on. A bad one is set aside, and the exit code is 1.
     """
-    files, told = _pattern(given.landing), asdict(given.compare)
+    files, told = files_in(given.landing), asdict(given.compare)
     folder = {name: os.path.join(given.output, name) for name in ("statistics", "contrasts",
               "logits", "comparisons", "normalized", "reports")}  # fmt: skip
     steps.each(described, files, folder["statistics"], ".nc")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from h5dask.pipeline import (
     Output,
     Policy,
     Steps,
+    StoreOptions,
     open_labels,
     pipeline,
     reads,
@@ -80,14 +81,17 @@ class Config:
     query: Vectors | None = None
     """What is searched for; without it, some of the base."""
     search: Search = field(default_factory=Search)
+    storage_options: StoreOptions = None
+    """How stores are reached, as fsspec takes it; credentials as "${NAME}", if at all."""
     policy: Policy = field(default_factory=Policy)
 
 
 def found(job: Job) -> None:
     """Write vectors, labels and true neighbors, and verify a sample before it is published."""
-    base, labels = _opened(Vectors(**job.parameters["base"]))
-    query, own = _opened(job.parameters["query"] and Vectors(**job.parameters["query"]))
-    search, sample = dict(job.parameters["search"]), job.parameters["sample"]
+    told, reached = job.parameters, job.storage_options
+    base, labels = _opened(Vectors(**told["base"]), reached)
+    query, own = _opened(told["query"] and Vectors(**told["query"]), reached)
+    search, sample = dict(told["search"]), told["sample"]
     search["relabel"] |= labels is not None and labels.dtype.kind not in "iu"
     ds = h5dask.ground_truth(
         base, query, base_labels=labels, query_labels=own, compute=job.keep, **search
@@ -108,22 +112,27 @@ def found(job: Job) -> None:
 def drawn(job: Job) -> None:
     """Draw what the benchmark holds."""
     with job.stage("report"):
-        h5dask.write_report(h5dask.open_dataset(job.urls), job.part(), compute=h5dask.compute)
+        ds = h5dask.open_dataset(job.urls, storage_options=job.storage_options)
+        h5dask.write_report(ds, job.part(), compute=h5dask.compute)
 
 
-def _opened(side: Vectors | None) -> tuple[Any, Any]:
+def _opened(side: Vectors | None, reached: Mapping[str, Any] | None) -> tuple[Any, Any]:
     """Return vectors and their labels, None for what there isn't."""
     if side is None:
         return None, None
-    select = dict(side.select)
-    vectors = h5dask.open_vectors(side.file, variable=side.variable or None, select=select)
-    return vectors, open_labels(side.labels, side.file, select) if side.labels else None
+    select, variable = dict(side.select), side.variable or None
+    vectors = h5dask.open_vectors(
+        side.file, variable=variable, select=select, storage_options=reached
+    )
+    if not side.labels:
+        return vectors, None
+    return vectors, open_labels(side.labels, side.file, select, storage_options=reached)
 
 
 def expected(given: Config) -> Iterator[tuple[xr.Dataset, list[Any]]]:
     """Yield what searching, writing and verifying would cost."""
-    search = given.search
-    (base, _), (query, _) = _opened(given.base), _opened(given.query)
+    search, reached = given.search, given.storage_options
+    (base, _), (query, _) = _opened(given.base, reached), _opened(given.query, reached)
     base = base[: search.base_rows]
     if query is None:  # which ones are taken is all one to the cost
         size = search.test_size or 0
@@ -138,7 +147,8 @@ def expected(given: Config) -> Iterator[tuple[xr.Dataset, list[Any]]]:
 
 def _files(path: str) -> str:
     """Return the pattern of all files of a folder such as .zarr, and a file as it is."""
-    return os.path.join(path, "**") if os.path.isdir(path) else path
+    is_folder = path.endswith(".zarr") if "://" in path else os.path.isdir(path)
+    return os.path.join(path, "**") if is_folder else path
 
 
 @pipeline(Config, expected=expected)

@@ -1,6 +1,7 @@
 """Fixtures that any test may ask for; a test whose real files are absent is counted as left out."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,13 @@ import pytest
 from hypothesis import settings
 
 from tests import browser
+from tests.servers.programs import found
 
 FOLDER = os.environ.get("H5DASK_SAMPLES")
-NEEDS = {
-    "samples": "H5DASK_SAMPLES, the folder of real files",
-    "browser": "a Chromium, on PATH or named by H5DASK_CHROMIUM",
-}
-"""What tests of a marker can't do without."""
+SAMPLES = "H5DASK_SAMPLES, the folder of real files"
+BROWSER = "a Chromium, on PATH or named by H5DASK_CHROMIUM"
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
+"""How many tests are left out by what they can't do without."""
 
 # The first call of a compiled kernel takes seconds, so no example has a deadline.
 settings.register_profile("here", deadline=None)
@@ -43,29 +43,42 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("sample", files, ids=lambda path: path.stem)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     def lacks(item: pytest.Item) -> str | None:
         asked = {"sample", "samples"} & set(getattr(item, "fixturenames", ()))
         if not FOLDER and (asked or item.get_closest_marker("samples")):
-            return "samples"
+            return SAMPLES
         if item.get_closest_marker("browser") and browser.executable() is None:
-            return "browser"
-        return None
+            return BROWSER
+        programs = (name for mark in item.iter_markers("needs") for name in mark.args)
+        return next((f"{name}, on PATH" for name in programs if found(name) is None), None)
 
     lacking = [(item, lacks(item)) for item in items]
     left_out = [item for item, need in lacking if need]
     if left_out:
         items[:] = [item for item, need in lacking if not need]
         config.hook.pytest_deselected(items=left_out)
-    config.stash[LEFT_OUT] = {need: sum(lack == need for _, lack in lacking) for need in NEEDS}
+    config.stash[LEFT_OUT] = Counter(need for _, need in lacking if need)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # one of several processes: the first one tells
+        left_out = session.config.stash.get(LEFT_OUT, {})
+        session.config.workeroutput["left out"] = dict(left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    left_out = getattr(node, "workeroutput", {}).get("left out", {})
+    node.config.stash[LEFT_OUT] = {**node.config.stash.get(LEFT_OUT, {}), **left_out}
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     for need, n_left_out in config.stash.get(LEFT_OUT, {}).items():
-        if n_left_out:
-            terminalreporter.write_line(f"{n_left_out} tests need {NEEDS[need]}, and were left out")
+        terminalreporter.write_line(f"{n_left_out} tests need {need}, and were left out")
 
 
 @pytest.fixture(scope="session", autouse=True)

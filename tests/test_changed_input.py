@@ -170,10 +170,11 @@ def during_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], 
     actions: list[Callable[[], None]] = []
     real = ranges.LocalFile.read_into
 
-    def read_into(self: Any, offset: int, into: memoryview) -> None:
-        real(self, offset, into)
+    def read_into(self: Any, offset: int, into: memoryview) -> bool:
+        there = real(self, offset, into)
         if actions:
             actions.pop()()
+        return there
 
     monkeypatch.setattr(ranges.LocalFile, "read_into", read_into)
     with dask.config.set(scheduler="synchronous"):

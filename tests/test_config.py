@@ -172,7 +172,7 @@ def test_everything_wrong_is_told_at_once(folder: Path) -> None:
     assert sorted(told(folder, text)) == sorted(
         [
             "where: found 2026-01-01, expected text; write it in quotes",
-            "landing: missing; set it to a file, folder or pattern that exists",
+            "landing: missing; set it to a URL, file, folder or pattern that exists",
             "target: found 3, expected text",
             "worker: unknown key; did you mean 'workers'?",
             "workers: found 'many', expected an integer",
@@ -337,7 +337,8 @@ def test_an_example_is_a_config(tmp_path: Path) -> None:
 def test_an_example_tells_of_every_key(folder: Path) -> None:
     text = example(Job)
     for line in (
-        "# Folder of new files.\n# landing = (required: a file, folder or pattern that exists)",
+        "# Folder of new files.\n"
+        "# landing = (required: a URL, file, folder or pattern that exists)",
         '# Where the result goes.\ntarget = "out.h5"',
         "# From metadata.\n# level = (a number)",
         "# What is drawn from the rows.\n# [sample]",
@@ -347,7 +348,7 @@ def test_an_example_tells_of_every_key(folder: Path) -> None:
         assert line in text
     tomllib.loads(text)
     assert told(folder, text) == [
-        "landing: missing; set it to a file, folder or pattern that exists"
+        "landing: missing; set it to a URL, file, folder or pattern that exists"
     ]
 
 

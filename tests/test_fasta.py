@@ -1,5 +1,6 @@
 """Sequences out as FASTA, in again, and as strings: letters, headers, labels, blocks."""
 
+import gzip
 import os
 import re
 import tracemalloc
@@ -201,11 +202,20 @@ def test_scores(tmp_path: Path) -> None:
     ds = sampled([2, 60, 0, 5]).chunk(residue=7)
     values = np.array([1.23456, np.nan, -0.5, 1e3], np.float32)
     score = xr.DataArray(values, dims="sequence")
-    expected = [" score=1.2346", " score=nan", " score=-0.5000", " score=1000.0000"]
+    expected = [" score=1.2346", "", " score=-0.5000", " score=1000.0000"]
     labelled = ds.assign(score=score)["score"]
     for at, one in enumerate((score, score.chunk(sequence=3), labelled)):
         found = headers(ds, tmp_path, score=one, overwrite=at > 0)
-        assert [header[header.index(" score") :] for header in found] == expected
+        told = [header.partition(" score") for header in found]
+        assert [before + after for _, before, after in told] == expected
+
+
+def test_compressed_files_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"a\.fasta\.gz: is named as a compressed file"):
+        write_fasta(sampled([3]), tmp_path / "a.fasta.gz")
+    (tmp_path / "b.fasta.gz").write_bytes(gzip.compress(b">a\nMKV\n"))
+    with pytest.raises((CorruptInput, LayoutError), match=r"b\.fasta\.gz: .*unpack a compressed"):
+        h5dask.read_fasta(tmp_path / "b.fasta.gz")
 
 
 def test_scores_of_others(tmp_path: Path) -> None:
@@ -347,7 +357,8 @@ def test_memory_of_a_task(task: Callable[..., Any], beside: int, size: int) -> N
     n = len(values) // size
     fields = {name: np.zeros(n, np.int64) for name in ("sample", "noise")}
     runs = np.empty(1, object)
-    runs[0] = Run(sizes=np.full(n, size), names=[f"structure_{i}" for i in range(n)], labels=fields)
+    runs[0] = Run(sizes=np.full(n, size), names=[f"structure_{i}" for i in range(n)], labels=fields,
+                  files=np.array(["a.h5"], object))  # fmt: skip
     tracemalloc.start()
     made = task(values, runs, alphabet=ALPHABET.encode())
     _, peak = tracemalloc.get_traced_memory()

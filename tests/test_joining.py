@@ -251,14 +251,12 @@ def test_what_lies_apart_says_why(tmp_path: Path) -> None:
 def test_what_several_files_have_is_refused_if_asked(tmp_path: Path) -> None:
     paths = files(tmp_path, "proteins", "newer_grid", "newer_grid", "first_generation")
     parts = [h5dask.open_dataset(path) for path in paths]
-    told = rf"structure_id '1ABC_A': found in {paths[0]} and {paths[1]}; expected in one"
+    told = rf"structure_id '1ABC_A': found in {paths[0]} and {paths[1]}; expected once"
     with pytest.raises(Refused, match=told):
         h5dask.concat(parts[:2], duplicates="refuse")
     assert len(np.unique(h5dask.concat(parts[:2]).structure)) == 6
-    with pytest.raises(Refused, match=r"source_structure 0: found in .*first_generation"):
-        h5dask.concat(parts[1:], duplicates="refuse")
     assert h5dask.concat(parts[:1], duplicates="refuse") is parts[0]
-    with pytest.raises(Refused, match=rf"found in {paths[0]} and {paths[0]}; expected in one"):
+    with pytest.raises(Refused, match=rf"found 2 times in {paths[0]}; expected once"):
         h5dask.concat([parts[0], parts[0]], duplicates="refuse")
     apart = [parts[0].sel(structure=0), parts[0].sel(structure=[1, 2])]
     assert h5dask.concat(apart, duplicates="refuse").sizes == parts[0].sizes
@@ -268,6 +266,105 @@ def test_what_several_files_have_is_refused_if_asked(tmp_path: Path) -> None:
     records = [example("activations"), example("activations")]
     with pytest.raises(Refused, match="activations has no label by which rows of several files"):
         h5dask.concat(records, duplicates="refuse")
+
+
+def test_those_without_a_name_are_compared_by_number(tmp_path: Path) -> None:
+    paths = files(tmp_path, "proteins", "newer_grid", "first_generation", "newer_grid")
+    named, nameless, again = (h5dask.open_dataset(path) for path in paths)
+    assert {*named.structure.values} & {*nameless.structure.values}
+    both = h5dask.concat([named, nameless], duplicates="refuse")
+    assert both.sizes["sequence"] == named.sizes["sequence"] + nameless.sizes["sequence"]
+    with pytest.raises(
+        Refused, match=r"structure_id '1ABC_A': found in .*0_newer_.* and .*2_newer"
+    ):
+        h5dask.concat([named, nameless, again], duplicates="refuse")
+    with pytest.raises(Refused, match=r"source_structure \d+: found 2 times in .*1_first"):
+        h5dask.concat([nameless, named, nameless], duplicates="refuse")
+
+
+def test_a_name_that_comes_twice_in_one_file_is_refused(tmp_path: Path) -> None:
+    (path,) = files(tmp_path, "proteins", "newer_grid")
+    with h5py.File(path, "a") as file:
+        for group in file.values():
+            group.attrs["structure_id"] = "1ABC"
+    with pytest.raises(Refused, match=rf"structure_id '1ABC': found \d times in {path}"):
+        h5dask.concat([h5dask.open_dataset(path)], duplicates="refuse")
+
+
+def test_what_some_structures_lack_is_no_fault(tmp_path: Path) -> None:
+    paths = files(tmp_path, "proteins", "newer_grid", "no_logits", "first_generation")
+    with pytest.warns(UserWarning, match="schema_version: found 'grid_v1' in .*, which describes"):
+        both = h5dask.open_dataset(paths)
+    own = ["no_logits" not in one for one in both.source.values]
+    assert both.has_logits.values.tolist() == own
+    with pytest.warns(UserWarning, match="schema_version"):
+        joined = h5dask.concat([h5dask.open_dataset(path) for path in paths])
+    xr.testing.assert_identical(joined.compute(), both.compute())
+    h5dask.write_dataset(both, tmp_path / "both.h5")
+    back = h5dask.open_dataset(tmp_path / "both.h5")
+    assert back.has_logits.values.tolist() == own
+    assert h5dask.validate(tmp_path / "both.h5", values=True) == ()
+    for ds in (both, back, back.sel(noise=0)):
+        found = h5dask.scan(ds, ignore=["duplicates"]).compute()
+        assert not found.nan.any()
+        assert h5dask.drop_bad_rows(ds, found).sizes == ds.sizes
+    assert "has_logits" not in h5dask.open_dataset(paths[0]).coords
+    assert "has_logits" not in h5dask.open_dataset(paths[1]).coords
+    xr.testing.assert_identical(h5dask.split(h5dask.pad(both)), both)
+    profiles = h5dask.profile(back).compute()
+    assert profiles.n_bad.sum() == 0
+    assert profiles.score.isnull().values.tolist() == [not one for one in own]
+
+
+def test_a_bad_value_among_what_is_there_is_found(tmp_path: Path) -> None:
+    paths = files(tmp_path, "proteins", "no_logits", "first_generation", "no_logits")
+    with h5py.File(paths[1], "a") as file:
+        name = sorted(key for key in file if key.startswith("structure_"))[1]
+        file[name]["logits"][0, 0, 2, 5] = np.nan
+    both = h5dask.open_dataset(paths)
+    h5dask.write_dataset(both, tmp_path / "both.h5")
+    (problem,) = h5dask.validate(tmp_path / "both.h5", values=True)
+    assert problem.found.startswith("1 NaN in logits, at /structure_")
+    assert problem.found.endswith("/logits[0, 0, 2, 5]")
+    found = h5dask.scan(both).compute()
+    assert found.nan.sel(variable=found["variable"] == "logits").values.tolist() == [1]
+    assert found.bad_residue.sum() == 1
+
+
+def test_structures_without_samples_are_told(tmp_path: Path) -> None:
+    (path,) = files(tmp_path, "proteins", "first_generation")
+    with h5py.File(path, "a") as file:
+        name = min(key for key in file if key.startswith("structure_"))
+        for held in ("sequences", "logits"):
+            form = file[name][held].shape, file[name][held].dtype
+            del file[name][held]
+            file[name].create_dataset(held, (0, *form[0][1:]), form[1])
+    with pytest.warns(UserWarning, match=rf"{path}: /{name}: found no rows along sequence; left"):
+        h5dask.open_dataset(path)
+
+
+def test_structures_by_other_numbers(tmp_path: Path) -> None:
+    (path,) = files(tmp_path, "proteins", "newer_grid")
+    ds = h5dask.open_dataset(path)
+    moved = h5dask.renumber(h5dask.renumber(ds, {0: 7}), {7: 9, 1: 2**31, 2: 1})
+    assert moved.sequences.chunks == ds.sequences.chunks
+    back = written(moved, tmp_path / "moved.h5")
+    for old, new in {0: 9, 1: 2**31, 2: 1}.items():
+        own, found = ds.sel(structure=old), back.sel(structure=new)
+        assert found.structure_id.values.tolist() == own.structure_id.values.tolist()
+        same(found.logits.values, own.logits.values)
+        assert set(moved.sel(structure=new).source_structure.values) == {old}
+    with h5py.File(path) as file, h5py.File(tmp_path / "moved.h5") as made:
+        was, now = dict(file["structure_2"].attrs), dict(made["structure_1"].attrs)
+        assert now.pop("structure_index") == 1
+        assert was.pop("structure_index") == 2
+        assert {k: str(v) for k, v in now.items()} == {k: str(v) for k, v in was.items()}
+    with pytest.raises(Refused, match=r"numbers: found \[1\] for several"):
+        h5dask.renumber(ds, {0: 1})
+    with pytest.raises(Refused, match=r"found \[-1\] for several, or negative"):
+        h5dask.renumber(ds, {0: -1})
+    with pytest.raises(Refused, match="episodes has no groups that go by numbers"):
+        h5dask.renumber(example("episodes"), {})
 
 
 def test_the_old_number_of_each_structure_is_kept(tmp_path: Path) -> None:
@@ -289,6 +386,7 @@ def test_attributes_of_one_file_alone_are_left_out(tmp_path: Path) -> None:
     assert "sample_count" not in back.attrs
 
 
+@pytest.mark.filterwarnings("ignore:schema_version. found")
 @pytest.mark.parametrize("swap", [False, True])
 def test_the_generation_that_tells_axes_apart_is_kept(swap: bool, tmp_path: Path) -> None:
     names = ["newer_sampling", "newer_grid", "averaged_rank_three"]

@@ -214,6 +214,7 @@ def test_structures_end_to_end_are_written_as_one(
     seen: list[int] = []
 
     def counted(file: str, parts: Any, dtype: str, filled: bytes | None = None) -> Any:
+        parts = list(parts)
         seen.append(len(parts))
         return write_pieces(file, parts, dtype, filled)
 

@@ -38,9 +38,9 @@ def bytes_read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     noted: list[int] = []
     plain = LocalFile.read_into
 
-    def noting(self: LocalFile, offset: int, into: memoryview) -> None:
+    def noting(self: LocalFile, offset: int, into: memoryview) -> bool:
         noted.append(into.nbytes)
-        plain(self, offset, into)
+        return plain(self, offset, into)
 
     monkeypatch.setattr(LocalFile, "read_into", noting)
     return noted

@@ -12,6 +12,7 @@ from typing import Any
 
 import dask
 import dask.array as da
+import fsspec
 import h5py
 import numpy as np
 import pytest
@@ -307,8 +308,8 @@ def test_text_that_is_no_unicode_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "error", "says"),
     [
-        ("page.h5", Refused, r"page\.h5: a report is a local file whose name ends in \.html"),
-        ("s3://bucket/page.html", Refused, "a report is a local file"),
+        ("page.h5", Refused, r"page\.h5: a report's name ends in \.html; name such a file"),
+        ("s3://bucket/page.h5", Refused, r"s3://bucket/page\.h5: a report's name ends in"),
         ("absent/page.html", NotFound, r"page\.html: found no folder .*absent"),
         ("folder.html", Refused, r"folder\.html: found a folder, expected a file"),
     ],
@@ -320,6 +321,18 @@ def test_a_page_that_cant_be_is_refused_first(
     ds = h5dask.open_dataset(example_file("ann"))
     with pytest.raises(error, match=says):
         write_report(ds, name if "://" in name else tmp_path / name)
+
+
+def test_a_page_in_a_store(tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}/page.html"
+    ds = h5dask.open_dataset(example_file("ann"))
+    for _ in range(2):
+        write_report(ds, url, title="Vectors")
+    write_report(ds, tmp_path / "page.html", title="Vectors")
+    kept = fsspec.filesystem("memory").cat_file(url)
+    made = (tmp_path / "page.html").read_bytes()
+    assert b"<title>Vectors" in kept
+    assert abs(len(kept) - len(made)) < 1000  # they tell their time, and ids of their own
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -344,7 +357,7 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         ("absent.nc", r"absent\.nc: not found"),
         ("absent.zarr", r"absent\.zarr: "),
         ("broken.nc", r"broken\.nc: xarray can't open it"),
-        ("https://host/a.nc", r"a\.nc: found a URL, expected a local \.nc file; copy it"),
+        ("memory://nowhere/a.nc", r"nowhere/a\.nc: "),
     ],
 )
 def test_results_that_cant_be_opened(name: str, says: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import dask
 import dask.array as da
+import fsspec
 import numpy as np
 import pytest
 import xarray as xr
@@ -146,14 +147,32 @@ def test_a_store(ending: str) -> None:
     url = f"memory://{uuid.uuid4().hex}/a{ending}"
     write_result(result(), url, storage_options={})
     write_result(result(1), url, overwrite=True)
-    if ending == ".zarr":
-        xr.testing.assert_equal(open_any(url).load(), result(1))
-        with pytest.raises(Conflict, match=r"a\.zarr: exists already; choose another name"):
-            write_result(result(2), url)
-        xr.testing.assert_equal(open_any(url).load(), result(1))
-    else:
-        with pytest.raises(Refused, match=r"found a URL, expected a local \.nc file; copy it"):
-            open_any(url)
+    with pytest.raises(Conflict, match=rf"a\{ending}: exists already; choose another name"):
+        write_result(result(2), url)
+    xr.testing.assert_equal(open_any(url).load(), result(1))
+
+
+def test_a_large_netcdf_file_in_a_store_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"memory://{uuid.uuid4().hex}/a.nc"
+    write_result(result(), url)
+    monkeypatch.setattr(results, "MOST_IN_MEMORY", 1000)
+    with pytest.raises(Refused, match=r"a\.nc: found .* kiB; a \.nc file in a store is read into"):
+        open_any(url)
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads"])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_fails_leaves_nothing_in_a_store(
+    ending: str, error: type[BaseException], scheduler: str
+) -> None:
+    folder = f"memory://{uuid.uuid4().hex}"
+    with (
+        dask.config.set(scheduler=scheduler),
+        pytest.raises((error, H5daskError), match="in a task"),
+    ):
+        write_result(failing(error), f"{folder}/a{ending}")
+    assert fsspec.filesystem("memory").find(folder) == []
 
 
 # Whole or not at all

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -124,7 +125,8 @@ def test_padded_zarr(two: list[str], tmp_path: Path) -> None:
     more = ("--pad", "--max-length", 10, "--quiet", "--overwrite")
     told = call("concat", *two, "-o", tmp_path / "m.zarr", *more)
     assert told.exit_code == 2
-    assert "max_length: found 10" in told.stderr
+    assert f"{two[0]}, {two[1]}: --max-length: found 10" in told.stderr
+    assert "or --truncate to cut off" in told.stderr
     told = call("concat", *two, "-o", tmp_path / "m.zarr", *more, "--truncate")
     assert told.exit_code == 0, told.stderr
     cut = open_any(str(tmp_path / "m.zarr"))
@@ -260,7 +262,8 @@ def test_names_of_structures(two: list[str], tmp_path: Path) -> None:
 def test_what_cannot_be_spelled_is_one_line(two: list[str], tmp_path: Path) -> None:
     told = call("fasta", two[0], "--structure", 99, "--structure", 1)
     assert told.exit_code == 2
-    assert told.stderr == "Error: structure: no 99; expected any of 3, numbered from 0 to 2\n"
+    expected = "--structure: no 99; expected any of 3, numbered from 0 to 2"
+    assert told.stderr == f"Error: {two[0]}: {expected}\n"
     told = call("fasta", example_file("episodes"), "-o", tmp_path / "a.fasta")
     assert told.exit_code == 2
     assert "sequences: found " in told.stderr
@@ -268,6 +271,57 @@ def test_what_cannot_be_spelled_is_one_line(two: list[str], tmp_path: Path) -> N
     assert told.exit_code == 2
     assert "found no folder" in told.stderr
     assert names(tmp_path) == []
+
+
+@pytest.fixture
+def doubtful(tmp_path: Path) -> str:
+    """A file of a structure with NaN among its logits, and an index that is no amino acid."""
+    path = tmp_path / "doubtful.h5"
+    shutil.copy(example_file("proteins"), path)
+    with h5py.File(path, "a") as file:
+        file["structure_3/logits"][1, 0, 2, 5] = np.nan
+    return str(path)
+
+
+@pytest.mark.filterwarnings("default:(logits|sequences). found:UserWarning")
+def test_residues_without_probabilities_are_told(doubtful: str, tmp_path: Path) -> None:
+    told = call("profile", doubtful, "--json", "--quiet")
+    assert told.exit_code == 0
+    expected = rf"found 1 residues without .*, in 1 sequences of structure 3 of {doubtful}; the"
+    assert len(re.findall(expected, told.stderr)) == 1
+    assert [one["n_bad"] for one in json.loads(told.stdout)["profiles"]] == [1, 0, 0, 0]
+
+
+@pytest.mark.filterwarnings("default:(logits|sequences). found:UserWarning")
+def test_indices_that_are_no_amino_acids_are_told(doubtful: str, tmp_path: Path) -> None:
+    with h5py.File(doubtful, "a") as file:
+        file["structure_7/sequences"][0, 0, 0] = 21
+    told = call("concat", doubtful, "-o", tmp_path / "out.h5", "--quiet")
+    assert told.exit_code == 0
+    assert (
+        f"1 indices that stand for no amino acid, in 1 sequences of structure 7 of {doubtful}"
+        in (told.stderr)
+    )
+    told = call("fasta", doubtful, "--no-score", "-o", tmp_path / "a.fasta", "--quiet")
+    assert told.exit_code == 2
+    assert f"Error: {doubtful}: structure_7 sample=0 noise=0: found 21 at residue 0" in told.stderr
+
+
+def test_errors_tell_what_was_typed(two: list[str], tmp_path: Path) -> None:
+    for name, text in {
+        "names": "99\tx\n",
+        "shares": '{"A": 1}',
+        "natives": ">structure_0\nMK\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    for verb, option, name in (
+        ("fasta", "--names", "names"),
+        ("profile", "--background", "shares"),
+        ("profile", "--reference", "natives"),
+    ):
+        told = call(verb, two[0], option, tmp_path / name, "--quiet")
+        assert told.exit_code == 2
+        assert f"Error: {option} {tmp_path / name}: found " in told.stderr
 
 
 # Names
@@ -290,9 +344,9 @@ def test_names_by_number(text: str, expected: dict[int, str], tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("0 a\nx b\n3\n4 d\n", r"names: line 2: found 'x b': .*; line 3: found '3': None; .*<tab>"),
+        ("0 a\nx b\n3\n4 d\n", r"names: line 2: found 'x b'; .*; line 3: found '3'; .*<tab>"),
         ("0 a\n0 b\n", "line 2: found '0' again, as in line 1; write each"),
-        ("a\nb\nc\nd\ne\nf\ng\n", r"line 5: found 'e': .*; and 2 more; write"),
+        ("a\nb\nc\nd\ne\nf\ng\n", r"line 5: found 'e'; .*; and 2 more; write"),
         (
             '{"a": "b", "1": 2, "3": "", "4": "x", "4": "y"}',
             "member 1: .*member 2: .*member 3: .*5",

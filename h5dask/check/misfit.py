@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -73,6 +73,43 @@ def unequal(found: Contents, path: str, model: str, what: str, mine: Any, other:
         found=f"{what} {mine!r}",
         expected=f"that of /{model}, {other!r}",
         way_out=_APART,
+    )
+
+
+def wrong_width(found: Contents, path: str, dim: str, mine: int, fixed: int) -> Problem:
+    """Return that a dataset has another length along a dim than its layout gives it."""
+    return Problem(
+        where=f"{found.subject}: /{path}",
+        found=f"{mine} along {dim}, shape {found.shape(path)}",
+        expected=f"{fixed} along this axis, in every file",
+        way_out="write it again, or leave it out (drop_variables)",
+    )
+
+
+def is_of(shape: tuple[int, ...], wanted: Sequence[int | None]) -> bool:
+    """Whether the last axes of a shape are as long as they must be; None for any length."""
+    last = shape[len(shape) - len(wanted) :]
+    return all(size in (n, None) for n, size in zip(last, wanted, strict=True))
+
+
+def too_wide(
+    found: Contents, path: str, spec: ArraySpec, shape: tuple[int, ...], fixed: Mapping[str, int]
+) -> Iterator[Problem]:
+    """Yield each last axis of a dataset that isn't as long as its layout has it."""
+    dims = spec.stored_dims[1:]
+    for dim, size in zip(dims, shape[len(shape) - len(dims) :], strict=True):
+        if size != fixed.get(dim, size):
+            yield wrong_width(found, path, dim, size, fixed[dim])
+
+
+def unlike_rows(found: Contents, path: str, dim: str, rows: int, model: str | None) -> Problem:
+    """Return that a dataset's leading axes hold other rows than its group, as a model of it has."""
+    of = f"/{model} has them, of shape {found.shape(model)!r}" if model else "its group has them"
+    return Problem(
+        where=f"{found.subject}: /{path}",
+        found=f"shape {found.shape(path)!r}",
+        expected=f"{rows} along {dim}, as {of}",
+        way_out="rewrite it with the same leading axes",
     )
 
 

@@ -1,4 +1,7 @@
-"""Fields that name paths: relative ones start at the config file's folder, inputs must exist."""
+"""Fields that name paths: relative ones start at the config file's folder, inputs must exist.
+
+What a URL names is looked for when it is opened, by the options that a field holds, too.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ class PathMark:
         return path
 
 
-Input = Annotated[str, PathMark(exists=True), Words("a file, folder or pattern that exists")]
+Input = Annotated[str, PathMark(exists=True), Words("a URL, file, folder or pattern that exists")]
 """Type of a field that names files or a folder that must exist, or an fsspec URL."""
-Output = Annotated[str, PathMark(exists=False), Words("a path")]
+Output = Annotated[str, PathMark(exists=False), Words("a path or URL")]
 """Type of a field that names a path to be made, or an fsspec URL."""
+StoreOptions = Annotated[dict[str, Any] | None, Words("a table, as fsspec takes it")]
+"""Type of a field that says how the stores of all URLs are reached; credentials stand there by
+their environment variables, if at all."""

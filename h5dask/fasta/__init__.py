@@ -5,6 +5,7 @@ What letters stand for is told in `spelling`; bytes of files are a matter of the
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
@@ -43,6 +44,8 @@ LINE = 60
 AT_ONCE = 16
 """Blocks that are computed together while a file is written."""
 
+_PACKED = (".gz", ".bgz", ".bz2", ".xz", ".zst", ".zip")
+"""How names of compressed files end."""
 _UNFIT = re.compile(r"[\s>=\ud800-\udfff]|,\Z")
 """What would end a name in a header or make it a field, or can't be written."""
 
@@ -60,7 +63,8 @@ def write_fasta(
 
     A header is ``>NAME sample=0 noise=1``, and tells ``temperature=1`` where any temperature isn't
     0, ``structure=17`` where names don't tell structures apart, ``score=1.2345`` where there is
-    one. White space, ">" and "=" in names become "_", with a warning. Lines have 60 letters.
+    one, and it isn't NaN. White space, ">" and "=" in names become "_", with a warning. Lines have
+    60 letters.
 
     Parameters
     ----------
@@ -85,7 +89,8 @@ def write_fasta(
     ------
     Refused
         There are no sequences, no index, or sizes that don't add up, as after `isel`; the score has
-        other labels, or no name is one of a structure that is there.
+        other labels, or no name is one of a structure that is there; the file is named as a
+        compressed one.
     LayoutError
         Variables or labels are missing or have other dims or dtypes; when computed: an index has no
         letter (its structure and sample are named).
@@ -115,6 +120,11 @@ def write_fasta(
     MVKL
     """
     url = resolved(urlpath)
+    if url.endswith(_PACKED):
+        raise Refused(
+            f"{url}: is named as a compressed file, and FASTA is written as plain text; name it "
+            ".fasta, and compress it then"
+        )
     found = texts(ds, names=names, score=score)
     refuse_existing_file(url, overwrite=overwrite, storage_options=storage_options)
     write_records(found, url, overwrite=overwrite, storage_options=storage_options)
@@ -220,7 +230,10 @@ def _formatted(
     headers = run.headers()
     if score is not None:
         pairs = zip(headers, score.tolist(), strict=True)
-        headers = [f"{header} score={number:.4f}" for header, number in pairs]
+        headers = [
+            header if math.isnan(number) else f"{header} score={number:.4f}"
+            for header, number in pairs
+        ]
     ends = np.cumsum(run.sizes)
     n_lines = -(-run.sizes // LINE)
     nth = np.arange(n_lines.sum()) - np.repeat(np.cumsum(n_lines) - n_lines, n_lines)

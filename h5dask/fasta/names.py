@@ -44,14 +44,15 @@ def read_names(urlpath: str) -> dict[int, str]:
     ...     read_names(f"{folder}/names.tsv")
     {0: '1O91', 17: '5L33, chain A'}
     """
-    text = "\n".join(_text(source.url, source.whole()) for source in expand(urlpath))
+    text = "\n".join(_text(source.url, source.read()) for source in expand(urlpath))
     entries = _members(urlpath, text) if text.lstrip().startswith("{") else _lines(text)
     names: dict[int, str] = {}
     first: dict[int, str] = {}
     said = []
     for where, number, name in entries:
         if not (number.isdecimal() and isinstance(name, str) and name.strip()):
-            said.append(f"{where}: found {number!r}: {name!r}; expected a number and a name")
+            told = repr(number) if name is None else f"{number!r}: {name!r}"
+            said.append(f"{where}: found {told}; expected a number and a name")
         elif int(number) in names:
             said.append(f"{where}: found {number!r} again, as in {first[int(number)]}")
         else:

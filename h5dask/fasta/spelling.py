@@ -91,6 +91,8 @@ class Run:
     """Name of each."""
     labels: Mapping[str, NDArray[Any]]
     """What headers tell of each, by field."""
+    files: NDArray[Any]
+    """Where each is from: their files, or one for all."""
 
     def headers(self) -> list[str]:
         """Return what each is called, its labels behind the name."""
@@ -170,16 +172,19 @@ def whole_runs(
     whole = in_runs(values, ends, at)
     borders = np.append(0, at).tolist()
     labels = {field: index.table[field].values for field in fields if field in index.table.names}
+    files = ds["source"].values if "source" in ds.coords else None
+    one_file = np.array([ds.encoding.get("source", SEQUENCES)], object)
     runs = np.empty(len(at), object)
     runs[:] = [
         Run(
             sizes=np.diff(index.offsets[a : b + 1]),
             names=names[a:b].tolist(),
             labels={field: column[a:b] for field, column in labels.items()},
+            files=one_file if files is None else files[a:b],
         )
         for a, b in pairwise(borders)
     ]
-    name = f"runs-{tokenize(whole.name, index.offsets, names, labels)}"
+    name = f"runs-{tokenize(whole.name, index.offsets, names, labels, files, one_file)}"
     return whole, da.from_array(runs, 1, name=name), tuple(np.diff(borders).tolist())
 
 
@@ -198,7 +203,8 @@ def spelled(values: NDArray[Any], run: Run, alphabet: bytes) -> bytes:
         owner = int(np.searchsorted(ends, wrong, side="right"))
         at = int(wrong - ends[owner] + run.sizes[owner])
         raise LayoutError(
-            f"{SEQUENCES}: {run.headers()[owner]}: found {int(values[wrong])!r} at residue {at:,}; "
+            f"{run.files[owner % len(run.files)]}: {run.headers()[owner]}: found "
+            f"{int(values[wrong])!r} at residue {at:,}; "
             f"expected 0 to {len(alphabet) - 1}, the indices of {alphabet.decode()}; drop that "
             "sample, or write the index of X for what is unknown"
         )

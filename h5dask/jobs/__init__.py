@@ -10,28 +10,30 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from typing import Any
 
 from h5dask import __version__
-from h5dask.errors import AccessDenied, Conflict, InputChanged, NotFound, Refused
+from h5dask.errors import Conflict, InputChanged, NotFound
+from h5dask.jobs import outputs as places
 from h5dask.jobs import state as states
 from h5dask.jobs.job import Job, Outcome, Policy
-from h5dask.jobs.lease import Held, Lease
+from h5dask.jobs.lease import Held
 from h5dask.jobs.memory import peak_memory
+from h5dask.jobs.outputs import Outputs, is_current, outputs_at
 from h5dask.jobs.publishing import publish_parts
-from h5dask.jobs.record import Record, digest_of, is_current, read
+from h5dask.jobs.record import Record, digest_of, shown
 from h5dask.jobs.state import State
 from h5dask.progress import Progress, silent
-from h5dask.storage.remote import UrlPath, expand, resolved
+from h5dask.storage.remote import Source, UrlPath, expand
 
-_ATTEMPTS = 10
-_FOLDERS = ".zarr"
-"""How the name of an output ends that is a folder."""
+_AT_ONCE = 16
+"""Inputs whose state is asked for at once."""
 __all__ = ["Job", "Outcome", "Policy", "run"]
 
 COMPUTED_WITH = ("h5dask", "dask", "distributed", "h5py", "numpy", "numba", "xarray")
@@ -49,6 +51,7 @@ def run(
     policy: Policy | None = None,
     progress: Progress | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    output_options: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Make an output from inputs, unless it is there and current.
 
@@ -58,10 +61,10 @@ def run(
         Takes the `Job`, and makes the output with `job.write` or at `job.part()`.
     inputs : path, URL, glob, or iterable of them
         What it is made of; their state is part of the digest.
-    output : path
-        Local path of a file, or of a .zarr. While the run works, `<output>.h5dask/` holds its
-        state; afterwards
-        `<output>.run.json` tells how the output came to be.
+    output : path or URL
+        Of a file, or of a .zarr. Beside it `<output>.run.json` tells afterwards how it came to be.
+        While the run works, a folder holds its state: `<output>.h5dask/`, or for a store one
+        among remembered indexes (H5DASK_CACHE), which takes as many bytes as the output.
     name : str, optional
         What is run; the function's name without it.
     parameters : mapping, optional
@@ -73,7 +76,9 @@ def run(
     progress : Progress, optional
         Shows and times the stages.
     storage_options : mapping, optional
-        For the inputs' filesystem; never recorded.
+        For the stores of inputs and output; never recorded. The work finds them at its `Job`.
+    output_options : mapping, optional
+        For the output's store, where that is reached in another way than the inputs'.
 
     Returns
     -------
@@ -86,6 +91,16 @@ def run(
         An input was changed while the run worked; nothing was published.
     Conflict
         Somebody else took the run over, or the target is no file of ours to replace.
+    Refused
+        Former versions are to stay in a store.
+
+    Notes
+    -----
+    In a store, a killed run goes on from the same machine, and begins anew from another one. Who
+    works is told by an object, `<output>.h5dask.lease`; of a holder that was killed elsewhere,
+    the next run makes sure for half a minute. A store that enforces no condition can't keep two
+    runs apart that begin at the same moment, nor a foreign writer from being overwritten: the
+    record says "not enforced" then.
 
     Examples
     --------
@@ -97,92 +112,57 @@ def run(
     >>> [h5dask.run(copy, example_file("ann"), output).what for _ in range(2)]
     ['done', 'current']
     """
-    target = _local(output)
+    policy = policy or Policy()
+    own_options = storage_options if output_options is None else output_options
+    outputs = outputs_at(output, own_options, keep=policy.keep)
     sources = tuple(expand(inputs, storage_options))
     named = name or getattr(work, "__name__", "run")
     told = dict(parameters or {})
-    digest = digest_of(named, sources, told, f"{__version__} {version}".strip(), target)
-    policy = policy or Policy()
-    if not policy.force and is_current(known := read(target), digest, target):
-        _clear(target)
-        return Outcome(output=target, what="current", record=known)
+    digest = digest_of(named, sources, told, f"{__version__} {version}".strip(), outputs.url)
+    progress = silent() if progress is None else progress
+    if not policy.force and is_current(outputs, known := outputs.record(), digest):
+        _clear(outputs, progress)
+        return Outcome(output=outputs.url, what="current", record=known)
     try:
-        with _leased(target) as lease:
-            if not policy.force and is_current(known := read(target), digest, target):
-                return Outcome(output=target, what="current", record=known)
-            if not policy.force:
-                _refuse_foreign(target, digest)
-            else:
-                states.remove_contents(target + states.ENDING)
+        with outputs.held(progress.say) as lease:
+            known = outputs.record()
+            if not policy.force and is_current(outputs, known, digest):
+                return Outcome(output=outputs.url, what="current", record=known)
+            if policy.force:
+                states.remove_contents(outputs.folder)
+            elif known is None and outputs.exists():
+                raise Conflict(
+                    f"{shown(outputs.url)}: exists, and isn't what a run has made; choose another "
+                    "name, or force it"
+                )
             job = Job(
                 inputs=sources,
-                output=target,
+                output=outputs.url,
                 parameters=told,
-                progress=silent() if progress is None else progress,
-                state=State(target + states.ENDING, digest),
-                former=None if policy.force else _usable(known, named, told, target),
+                progress=progress,
+                state=State(outputs.folder, digest),
+                former=None if policy.force else _usable(outputs, known, named, told),
+                storage_options=dict(storage_options or {}),
+                output_options=dict(own_options or {}),
             )
-            record = _worked(work, job, named, lease, policy.keep)
-            return Outcome(output=target, what="done", record=record)
+            record = _worked(work, job, named, outputs, lease, force=policy.force)
+            return Outcome(output=outputs.url, what="done", record=record)
     except Held as held:
-        return Outcome(output=target, what="busy", why=str(held))
+        return Outcome(output=outputs.url, what="busy", why=str(held))
 
 
-def _local(output: str | os.PathLike[str]) -> str:
-    target = resolved(output)
-    if "://" in target:
-        raise Refused(f"{target}: a run's output is a local path; write there and copy it")
-    folder = os.path.dirname(target)
-    if not os.path.isdir(folder):
-        raise NotFound(f"{target}: no folder {folder!r}; make it first")
-    if os.path.isdir(target) and not target.endswith(_FOLDERS):
-        raise NotFound(f"{target}: is a folder; name a file in it")
-    return target
-
-
-@contextmanager
-def _leased(target: str) -> Iterator[Lease]:
-    """Hold the lease of an output; the folder of state goes where nothing in it is of use."""
-    folder = target + states.ENDING
-    with ExitStack() as stack:
-        stack.callback(_remove_empty, folder)
-        yield _lease(target, folder, stack)
-
-
-def _lease(target: str, folder: str, stack: ExitStack) -> Lease:
-    for attempt in range(_ATTEMPTS):
-        try:
-            os.makedirs(folder, exist_ok=True)
-        except OSError as error:
-            raise AccessDenied(
-                f"{folder}: can't be made ({error.strerror}); a run keeps its state there: check "
-                "the permissions"
-            ) from None
-        try:
-            return stack.enter_context(Lease(os.path.join(folder, states.LEASE), target))
-        except NotFound:  # another run ended just now, and took its folder along
-            time.sleep(0.01 * attempt)
-    raise Conflict(f"{target}: its folder of state comes and goes; try again")
-
-
-def _remove_empty(folder: str) -> None:
-    with suppress(OSError):
-        os.rmdir(folder)
-
-
-def _clear(target: str) -> None:
+def _clear(outputs: Outputs, progress: Progress) -> None:
     """Remove the state of a run that died between its record and the end."""
-    folder = target + states.ENDING
-    if os.path.isdir(folder):
-        with suppress(Held), _leased(target):
-            states.remove_contents(folder)
+    if os.path.isdir(outputs.folder):
+        with suppress(Held), outputs.held(progress.say):
+            states.remove_contents(outputs.folder)
 
 
 def _usable(
-    record: Record | None, name: str, parameters: Mapping[str, Any], target: str
+    outputs: Outputs, record: Record | None, name: str, parameters: Mapping[str, Any]
 ) -> Record | None:
     """Return the record of an output that the same work made, of other inputs; else None."""
-    if record is None or not is_current(record, record.digest, target):
+    if record is None or not is_current(outputs, record, record.digest):
         return None
     same = record.name == name and dict(record.parameters) == json.loads(
         json.dumps(parameters, default=str)
@@ -190,67 +170,86 @@ def _usable(
     return record if same and record.versions.get("h5dask") == _versions()["h5dask"] else None
 
 
-def _worked(work: Callable[[Job], Any], job: Job, name: str, lease: Lease, keep: int) -> Record:
+def _worked(
+    work: Callable[[Job], Any],
+    job: Job,
+    name: str,
+    outputs: Outputs,
+    lease: places.Held,
+    *,
+    force: bool,
+) -> Record:
     """Do the work, publish what it made, and record it; where it fails, keep what can be used."""
     started, began, before = _now(), time.monotonic(), len(job.progress.records)
     try:
         work(job)
-        _refuse_unfinished(job, lease)
+        _refuse_unfinished(job)
+        _refuse_lost(outputs, lease, "nothing was published")
     except BaseException:
         if not job.state.has_begun:
             states.remove_contents(job.state.folder)
         raise
-    former = read(job.output)
-    outputs = publish_parts(job.parts, os.path.dirname(job.output), former, keep)
     record = Record(
         name=name,
         digest=job.state.digest,
         parameters=job.parameters,
-        inputs=[
-            {"url": s.url, "fingerprint": s.fingerprint, "nbytes": s.nbytes} for s in job.inputs
-        ],
-        outputs=outputs,
+        inputs=_told(job.inputs),
+        outputs=[],
         versions=_versions(),
         started=started,
-        finished=_now(),
-        seconds=round(time.monotonic() - began, 3),
+        finished="",
+        seconds=0,
         counts=dict(job.counts),
-        stages=[asdict(stage) for stage in job.progress.records[before:]],
         peak_memory=peak_memory(),
         notes=job.notes,
     )
-    record.write(job.output, job.state.folder)
+    record = publish_parts(job.parts, outputs, record, outputs.record(), force=force)
+    # What was found under the names is ours as long as nobody else could publish.
+    _refuse_lost(outputs, lease, "what was published isn't recorded")
+    record = replace(
+        record,
+        finished=_now(),
+        seconds=round(time.monotonic() - began, 3),
+        stages=[asdict(stage) for stage in job.progress.records[before:]],
+    )
+    outputs.write_record(record)
     states.remove_contents(job.state.folder)
     return record
 
 
-def _refuse_foreign(target: str, digest: str) -> None:
-    """Refuse to replace a file that no run has made; one that died unrecorded left its plan."""
-    if not os.path.exists(target) or read(target) is not None:
-        return
-    if states.digest_in(target + states.ENDING) != digest:
-        raise Conflict(
-            f"{target}: exists, and isn't what a run has made; choose another name, or force it"
-        )
+def _told(sources: Iterable[Source]) -> list[dict[str, Any]]:
+    """Return what a record tells of each input."""
+
+    def told(source: Source) -> dict[str, Any]:
+        return {
+            "url": shown(source.url), "fingerprint": source.fingerprint, "nbytes": source.nbytes
+        }  # fmt: skip
+
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return list(threads.map(told, sources))
 
 
-def _refuse_unfinished(job: Job, lease: Lease) -> None:
+def _refuse_unfinished(job: Job) -> None:
     """Raise unless all that is to be published was made, from the inputs as they were found."""
     missing = [name for name, part in job.parts.items() if not os.path.exists(part)]
     if missing or not (job.parts or job.makes_nothing):
         named = ", ".join(missing) or os.path.basename(job.output)
         raise NotFound(
-            f"{job.output}: the run made no {named}; make it with job.write, or say "
+            f"{shown(job.output)}: the run made no {named}; make it with job.write, or say "
             "job.make_nothing"
         )
-    changed = [source.url for source in job.inputs if source.changed()]
-    if changed:
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        changed = list(threads.map(Source.changed, job.inputs))
+    if any(changed):
+        which = [shown(one.url) for one, is_so in zip(job.inputs, changed, strict=True) if is_so]
         raise InputChanged(
-            f"{', '.join(changed)}: changed while the run worked; nothing was published, run it "
-            "again"
+            f"{', '.join(which)}: changed while the run worked; nothing was published, run it again"
         )
+
+
+def _refuse_lost(outputs: Outputs, lease: places.Held, done: str) -> None:
     if not lease.holds():
-        raise Conflict(f"{job.output}: another run took it over; nothing was published")
+        raise Conflict(f"{shown(outputs.url)}: another run took it over; {done}")
 
 
 def _now() -> str:

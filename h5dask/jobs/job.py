@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from h5dask.jobs.record import Record
+from h5dask.jobs.record import FOLDERS, Record, beside, shown
 from h5dask.jobs.state import State
 from h5dask.progress import Progress
 from h5dask.storage.remote import Source
@@ -35,9 +35,9 @@ class Outcome:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Paths of the outputs that are there."""
+        """Paths or URLs of the outputs that are there."""
         names = [one["name"] for one in self.record.outputs] if self.record is not None else []
-        return tuple(os.path.join(os.path.dirname(self.output), name) for name in names)
+        return tuple(beside(self.output, name) for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class Job:
     inputs: tuple[Source, ...]
     """What was given, as it was found at the start."""
     output: str
-    """Path of the target."""
+    """Path or URL of the target."""
     parameters: Mapping[str, Any]
     """What was given."""
     progress: Progress
@@ -78,6 +78,10 @@ class Job:
     """What is worth knowing later, for the record."""
     parts: dict[str, str] = field(default_factory=dict)
     """Name of each output that is made -> where it is made."""
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What opens the inputs; no part of the record."""
+    output_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What opens the output that is there, where the work goes on with it."""
     n_kept: int = 0
     """Datasets that were kept so far."""
     makes_nothing: bool = False
@@ -97,14 +101,17 @@ class Job:
         """
         if self.former is None:
             return None
-        now = {source.url: source.fingerprint for source in self.inputs}
+        now = {shown(source.url): source.fingerprint for source in self.inputs}
         was = {one["url"]: one["fingerprint"] for one in self.former.inputs}
         if any(now.get(url) != mark for url, mark in was.items()):
             return None
-        return [url for url in now if url not in was]
+        return list(dict.fromkeys(one.url for one in self.inputs if shown(one.url) not in was))
 
     def part(self, number: int | None = None, *, ending: str | None = None) -> str:
-        """Return where to make the output, or one beside it: `queries-0001.h5`, `queries.npy`."""
+        """Return where to make the output, or one beside it: `queries-0001.h5`, `queries.npy`.
+
+        A local path, also where outputs are in a store: they are uploaded when all are made.
+        """
         stem, own = os.path.splitext(os.path.basename(self.output))
         numbered = "" if number is None else f"-{number:04d}"
         name = f"{stem}{numbered}{own if ending is None else ending}"
@@ -112,11 +119,21 @@ class Job:
         return self.parts[name]
 
     def write_result(self, ds: xr.Dataset) -> None:
-        """Write a Dataset without a layout as the output, in .nc; see `results.write_result`."""
+        """Write a Dataset without a layout as the output, in .nc or .zarr; see `write_result`.
+
+        Raises
+        ------
+        Refused
+            As `results.write_result` does; or workers don't share the folder of a .zarr.
+        """
+        from h5dask.jobs.sharing import refuse_unshared
         from h5dask.results import write_result
 
+        made = self.part()
         with self.stage("write", nbytes=ds.nbytes):
-            write_result(ds, self.part(), overwrite=True)
+            if made.endswith(FOLDERS):
+                refuse_unshared(made, shown(self.output))
+            write_result(ds, made, overwrite=True)
 
     def keep(self, *collections: Any) -> tuple[Any, ...]:
         """Compute Datasets run by run, so that a killed run goes on; see `keeping.keep`.
@@ -182,7 +199,7 @@ class Job:
                 self.write(part, at if len(parts) > 1 else None, **options)
             return
         made = self.part(number)
-        url = os.path.join(os.path.dirname(self.output), self._name_of(made))
+        url = beside(self.output, self._name_of(made))
         with self.stage("write", nbytes=ds.nbytes, counted="write-"):
             write_part(ds, made, url, self.state, **options)
 

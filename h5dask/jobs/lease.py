@@ -11,18 +11,22 @@ import socket
 import threading
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self
 
-from h5dask.errors import Conflict
+from h5dask.errors import AccessDenied, Conflict, NotFound
+from h5dask.jobs.state import LEASE
 from h5dask.storage.remote import translated
 
 BEAT = 5.0
 """Seconds between two signs of life."""
 EXPIRY = 30.0
 """Seconds without one after which a lease is anyone's."""
+_ATTEMPTS = 10
+"""How often a folder of state that comes and goes is made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,14 @@ class Held(Conflict):
     """Somebody else works on the output."""
 
 
+def held_by(owner: Owner, output: str) -> Held:
+    """Return the error that names who works on an output."""
+    return Held(
+        f"{output}: process {owner.process} on {owner.host} works on it since {owner.since}; "
+        "nothing was done"
+    )
+
+
 class Lease:
     """The right to work on an output, for as long as the `with` block lasts.
 
@@ -78,11 +90,14 @@ class Lease:
         Somebody else holds it.
     """
 
+    enforced = True
+    """It is had in one step."""
+
     def __init__(
         self, path: str, output: str, *, beat: float = BEAT, expiry: float = EXPIRY
     ) -> None:
         self.path, self.output, self.beat, self.expiry = path, output, beat, expiry
-        self.owner = _myself()
+        self.owner = myself()
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._live, name="lease", daemon=True)
 
@@ -92,10 +107,7 @@ class Lease:
             if held is None and os.path.exists(self.path) and not self._expired():
                 raise Held(f"{self.output}: another run has just begun; nothing was done")
             if held is not None and not (held.is_gone() or self._expired()):
-                raise Held(
-                    f"{self.output}: process {held.process} on {held.host} works on it since "
-                    f"{held.since}; nothing was done"
-                )
+                raise held_by(held, self.output)
             self._take_away(held)
         self._heart.start()
         return self
@@ -161,6 +173,35 @@ class Lease:
                 os.utime(self.path)
 
 
+@contextmanager
+def leased(folder: str, output: str) -> Iterator[Lease]:
+    """Hold a lease in a folder of state, which is made, and goes where nothing in it is of use."""
+    with ExitStack() as stack:
+        stack.callback(_remove_empty, folder)
+        yield _entered(folder, output, stack)
+
+
+def _entered(folder: str, output: str, stack: ExitStack) -> Lease:
+    for attempt in range(_ATTEMPTS):
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise AccessDenied(
+                f"{folder}: can't be made ({error.strerror}); a run keeps its state there: check "
+                "the permissions"
+            ) from None
+        try:
+            return stack.enter_context(Lease(os.path.join(folder, LEASE), output))
+        except NotFound:  # another run ended just now, and took its folder along
+            time.sleep(0.01 * attempt)
+    raise Conflict(f"{output}: its folder of state comes and goes; try again")
+
+
+def _remove_empty(folder: str) -> None:
+    with suppress(OSError):
+        os.rmdir(folder)
+
+
 def _unlink(path: str) -> None:
     # Whoever holds the lease clears up, and may come first.
     with suppress(FileNotFoundError):
@@ -175,7 +216,8 @@ def _read(path: str) -> Owner | None:
         return None
 
 
-def _myself() -> Owner:
+def myself() -> Owner:
+    """Return this process as the owner of a lease that is taken now."""
     import psutil
 
     return Owner(

@@ -1,113 +1,71 @@
-"""Finished parts -> outputs under their names, the former ones kept by count."""
+"""Finished parts -> outputs under their names, and what is told of them afterwards."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import time
 from collections.abc import Mapping
-from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
-from h5dask.errors import AccessDenied, OutOfSpace
-from h5dask.jobs.record import Record, files_of, state_of
-from h5dask.storage.publishing import publish
+from h5dask.errors import Conflict
+from h5dask.jobs.outputs import Outputs
+from h5dask.jobs.record import Record
+
+UNENFORCED = "not enforced: nothing kept what may have been {} from being overwritten"
+"""What a record says of an output whose store looks, but promises nothing."""
 
 
 def publish_parts(
-    parts: Mapping[str, str], folder: str, former: Record | None, keep: int
-) -> list[dict[str, Any]]:
-    """Give each part its name, one after the other, and return what was published.
+    parts: Mapping[str, str],
+    outputs: Outputs,
+    record: Record,
+    former: Record | None,
+    *,
+    force: bool,
+) -> Record:
+    """Give each part its name, one after the other, and return the record with what is there.
 
     Parameters
     ----------
     parts : mapping
-        Name -> where it was made, on the same filesystem.
-    folder : str
-        Where outputs lie.
+        Name -> local path where it was made; on the same filesystem where outputs are local.
+    outputs : Outputs
+        Where they go.
+    record : Record
+        Of this run; whose outputs aren't known yet.
     former : Record, optional
-        Of the run before; what it published and this one doesn't is removed at the end.
-    keep : int
-        Former versions of each output that stay.
+        Of the run before; what it published and this one doesn't is removed at the end. Without
+        one, nothing is replaced: what lies there is somebody else's.
+    force : bool
+        Replace it all the same.
+
+    Raises
+    ------
+    Conflict
+        Somebody else has put something there meanwhile; nothing of this run stays.
     """
-    for name, part in parts.items():
-        target = os.path.join(folder, name)
-        if keep:
-            _set_aside(target)
-        if os.path.isdir(part):
-            _publish_folder(part, target)
-        else:
-            publish(part, target)
-        _remove_old(target, keep)
+    overwrite, done = force or former is not None, []
+    notes = list(record.notes)
+    if former is None:  # so that whoever finds outputs of a run that dies knows whose they are
+        outputs.write_record(replace(record, outputs=_unknown(parts), finished=""))
+    try:
+        for name, part in parts.items():
+            if outputs.publish(part, name, overwrite=overwrite) is False:
+                notes.append(UNENFORCED.format(name))
+            done.append(name)
+    except Conflict:
+        for name in done:
+            outputs.remove(name)
+        outputs.remove_record()
+        raise
     held = {one["name"] for one in former.outputs} if former is not None else set()
     for name in sorted(held - set(parts)):
-        remove(os.path.join(folder, name))
-    found = []
-    for name in parts:
-        path = os.path.join(folder, name)
-        nbytes = sum(os.stat(one).st_size for one in files_of(path))
-        found.append({"name": name, "fingerprint": state_of(path), "nbytes": nbytes})
-    return found
+        outputs.remove(name)
+    told = [
+        {"name": name, "fingerprint": outputs.state_of(name), "nbytes": outputs.nbytes_of(name)}
+        for name in parts
+    ]
+    return replace(record, outputs=told, notes=notes)
 
 
-def remove(path: str) -> None:
-    """Remove an output, file or folder, if it is there."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-        return
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def _publish_folder(part: str, target: str) -> None:
-    """Put a folder in its place; the one that is there steps aside for that moment, and goes.
-
-    A crash in between leaves it in the run's folder: the next run makes the output anew.
-    """
-    former = f"{part}.former"
-    try:
-        os.sync()  # a folder such as .zarr has too many files to sync them one by one
-        if os.path.exists(target):
-            os.rename(target, former)
-        os.rename(part, target)
-        os.sync()
-    except OSError as error:
-        raise OutOfSpace(f"{target}: could not be written to disk ({error.strerror})") from None
-    shutil.rmtree(former, ignore_errors=True)
-
-
-def _set_aside(target: str) -> None:
-    """Give an output that is about to be replaced a second name, which tells its time."""
-    if not os.path.exists(target):
-        return
-    written = time.gmtime(os.stat(target).st_mtime)
-    second = f"{target}.{time.strftime('%Y%m%dT%H%M%SZ', written)}.old"
-    if os.path.isdir(target):
-        if not os.path.exists(second):
-            os.rename(target, second)
-        return
-    try:
-        os.link(target, second)
-    except FileExistsError:
-        return
-    except OSError:  # a filesystem without links
-        try:
-            shutil.copy2(target, second)
-        except OSError as error:
-            raise AccessDenied(f"{second}: can't be kept ({error.strerror})") from None
-
-
-def _remove_old(target: str, keep: int) -> None:
-    """Remove all but the newest of the former versions of an output."""
-    folder, name = os.path.split(target)
-    with suppress(FileNotFoundError):
-        old = sorted(
-            one for one in os.listdir(folder) if one.startswith(name + ".") and _is_old(one, name)
-        )
-        for one in old[: max(0, len(old) - keep)] if keep else []:
-            remove(os.path.join(folder, one))
-
-
-def _is_old(name: str, output: str) -> bool:
-    time_of = name.removeprefix(output + ".").removesuffix(".old")
-    return name.endswith(".old") and len(time_of) == 16 and time_of[:8].isdecimal()
+def _unknown(parts: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [{"name": name, "fingerprint": "", "nbytes": 0} for name in parts]

@@ -1,4 +1,7 @@
-"""What a run leaves beside its output: enough to tell later whether the output is still current."""
+"""What a run leaves beside its output: enough to tell later whether the output is still current.
+
+How it was made is told, but nothing that opens a door: no options of a store, no signed query.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from h5dask.errors import NotFound
-from h5dask.jobs.state import write_whole
-from h5dask.storage.remote import Source, fingerprint, translated
+from h5dask.storage.remote import Source
 
 ENDING = ".run.json"
 """What a record's name adds to its output's."""
+FOLDERS = ".zarr"
+"""How the name of an output ends that is a folder."""
 FORMAT = 1
 """Version of the record itself; part of every digest."""
 
@@ -32,13 +35,13 @@ class Record:
     inputs: Sequence[Mapping[str, Any]]
     """Of each input: url, fingerprint, nbytes."""
     outputs: Sequence[Mapping[str, Any]]
-    """Of each file: its name, its fingerprint once it was published, nbytes."""
+    """Of each file: its name, its fingerprint once it was published ("" before), nbytes."""
     versions: Mapping[str, str]
     """Of h5dask and of what it computed with."""
     started: str
     """When, in UTC."""
     finished: str
-    """When, in UTC."""
+    """When, in UTC; "" where the run had just begun to publish, and may have died."""
     seconds: float
     """From taking the lease to publishing."""
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -50,27 +53,32 @@ class Record:
     notes: Sequence[str] = ()
     """What is worth knowing later."""
 
-    def write(self, output: str, folder: str) -> None:
-        """Put the record beside its output, whole or not at all; it is made in `folder`."""
-        path = output + ENDING
-        temporary = os.path.join(folder, f"record{ENDING}")
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, default=str)
-        with translated(path):
-            write_whole(text + "\n", path, temporary)
+    @property
+    def text(self) -> str:
+        """What is stored, in JSON."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, default=str) + "\n"
 
 
-def read(output: str) -> Record | None:
-    """Return the record beside an output; None where there is none that can be understood."""
+def parsed(text: str | bytes) -> Record | None:
+    """Return the record that a text holds; None where it can't be understood."""
     try:
-        with open(output + ENDING, encoding="utf-8") as file:
-            stored = json.load(file)
+        stored = json.loads(text)
         if stored.pop("format") != FORMAT:
             return None
         record = Record(**{one.name: stored[one.name] for one in fields(Record)})
         names = [one["name"] for one in record.outputs]
         # It is somebody's file: a record must not lead to files elsewhere.
         return record if all(os.path.basename(str(n)) == n for n in names) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def read(output: str) -> Record | None:
+    """Return the record beside a local output; None where there is none that can be understood."""
+    try:
+        with open(output + ENDING, "rb") as file:
+            return parsed(file.read())
+    except (OSError, ValueError):
         return None
 
 
@@ -84,36 +92,38 @@ def digest_of(
     >>> digest_of("clean", [], {"dtype": "float32"}, "0.1", "a.h5")[:8]
     '3a17fe2f'
     """
-    inputs = [(source.url, source.fingerprint) for source in sources]
+    inputs = [(shown(source.url), source.fingerprint) for source in sources]
     told = [FORMAT, name, version, inputs, parameters, os.path.basename(output)]
     text = json.dumps(told, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def is_current(record: Record | None, digest: str, output: str) -> bool:
-    """Whether an output is what a run of this digest published, untouched since."""
-    if record is None or record.digest != digest:
-        return False
-    folder = os.path.dirname(output)
-    try:
-        return all(
-            state_of(os.path.join(folder, one["name"])) == one["fingerprint"]
-            for one in record.outputs
-        )
-    except (OSError, NotFound):
-        return False
+def beside(output: str, name: str) -> str:
+    """Return the path or URL of another output under the same folder or prefix.
+
+    Examples
+    --------
+    >>> beside("/a/b.h5", "c.h5"), beside("s3://bucket/b.h5", "c.h5"), beside("memory://b", "c")
+    ('/a/c.h5', 's3://bucket/c.h5', 'memory://c')
+    """
+    if "://" not in output:
+        return os.path.join(os.path.dirname(output), name)
+    above, slash, _ = output.rstrip("/").rpartition("/")
+    return f"{above}{slash}{name}"
 
 
-def state_of(path: str) -> str:
-    """Return the fingerprint of a file; of a folder such as .zarr, one of all files in it."""
-    if not os.path.isdir(path):
-        return fingerprint(path)
-    told = [(os.path.relpath(one, path), fingerprint(one)) for one in files_of(path)]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+def shown(url: str) -> str:
+    """Return a path, or a URL without what only its owner may know: a password, a signed query.
 
+    Examples
+    --------
+    >>> shown("https://host/a.h5?X-Amz-Signature=0f"), shown("/a?.h5")
+    ('https://host/a.h5', '/a?.h5')
+    """
+    if "://" not in url:
+        return url
+    from h5dask.storage.stores.told import (
+        plain,
+    )  # brings dask, which a skipped local run is without
 
-def files_of(path: str) -> list[str]:
-    """Return a file, or all files below a folder, in order."""
-    if not os.path.isdir(path):
-        return [path]
-    return sorted(os.path.join(at, name) for at, _, names in os.walk(path) for name in names)
+    return plain(url)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from h5dask.errors import (
@@ -19,12 +20,12 @@ from h5dask.errors import (
     WorkersLost,
 )
 from h5dask.jobs import Job, Outcome, Policy, run
-from h5dask.jobs.publishing import remove
-from h5dask.jobs.record import ENDING, read
+from h5dask.jobs.outputs import outputs_at
+from h5dask.jobs.record import ENDING, shown
 from h5dask.jobs.state import write_whole
 from h5dask.progress import Progress
 from h5dask.storage.parts import new_part, remove_abandoned
-from h5dask.storage.remote import UrlPath, absolute, expand
+from h5dask.storage.remote import Source, UrlPath, absolute, expand
 
 BAD_INPUT = (
     *(AccessDenied, CorruptInput, InputChanged, LayoutError, NotFound, Refused, WorkersLost),
@@ -34,7 +35,7 @@ SUMMARY = f"h5dask{ENDING}"
 """Name of the record of all inputs together, in the folder of the outputs."""
 
 
-def run_each(
+def run_each(  # noqa: PLR0913 - what `run` takes, and the ending
     work: Callable[[Job], Any],
     inputs: UrlPath | Iterable[UrlPath],
     folder: str | os.PathLike[str],
@@ -46,16 +47,17 @@ def run_each(
     policy: Policy | None = None,
     progress: Progress | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    output_options: Mapping[str, Any] | None = None,
 ) -> tuple[Outcome, ...]:
     """Run a work once for each input, into a folder of outputs of the same names.
 
     Parameters
     ----------
-    work, name, parameters, version, policy, progress, storage_options
+    work, name, parameters, version, policy, progress, storage_options, output_options
         As in `run`; the job has one input.
     inputs : path, URL, glob, or iterable of them
         New and changed ones are worked on, in this order.
-    folder : path
+    folder : path or URL
         Of the outputs; made where it isn't there. `h5dask.run.json` in it tells of all inputs.
     ending : str, optional
         How the outputs' names end, where not as those of the inputs: ".nc".
@@ -80,25 +82,24 @@ def run_each(
     >>> [one.what for one in run_each(copy, example_file("ann"), tempfile.mkdtemp())]
     ['done']
     """
-    policy, target = policy or Policy(), absolute(folder)
-    try:
-        os.makedirs(target, exist_ok=True)
-    except OSError as error:
-        raise AccessDenied(f"{target}: can't be made ({error.strerror})") from None
+    policy, target = policy or Policy(), absolute(folder).rstrip("/")
+    own_options = storage_options if output_options is None else output_options
+    _make(target)
     sources = expand(inputs, storage_options)
-    outputs = {source.url: os.path.join(target, _name(source.url, ending)) for source in sources}
+    outputs = {source.url: f"{target}/{_name(source.url, ending)}" for source in sources}
     _refuse_shared(outputs)
-    former = _former(target)
+    former = _former(_read(f"{target}/{SUMMARY}", own_options))
     found: list[Outcome] = []
     for source in sources:
         output = outputs[source.url]
-        if policy.since is not None and _changed_before(source.url, policy.since):
+        if policy.since is not None and _changed_before(source, policy.since):
             found.append(Outcome(output=output, what="current", why="older than asked for"))
             continue
         try:
             one = run(
                 work, source.url, output, name=name, parameters=parameters, version=version,
                 policy=policy, progress=progress, storage_options=storage_options,
+                output_options=output_options,
             )  # fmt: skip
         except BAD_INPUT as error:
             if policy.strict:
@@ -107,10 +108,12 @@ def run_each(
             if progress is not None:
                 progress.say(f"set aside: {error}")
         found.append(one)
+    here = {shown(url) for url in outputs}
     for url, output in former.items():
-        if url not in outputs and output not in outputs.values():
-            found.append(_vanished(url, os.path.join(target, os.path.basename(output)), policy))
-    _summarize(target, outputs, found)
+        gone = f"{target}/{os.path.basename(output)}"
+        if url not in here and gone not in outputs.values():
+            found.append(_vanished(url, gone, policy, own_options))
+    _write(f"{target}/{SUMMARY}", _summarized(outputs, found), own_options)
     return tuple(found)
 
 
@@ -120,7 +123,7 @@ def exit_code(outcomes: Iterable[Outcome]) -> int:
 
 
 def _name(url: str, ending: str | None) -> str:
-    name = url.rstrip("/").rpartition("/")[2]
+    name = shown(url).rstrip("/").rpartition("/")[2]
     return name if ending is None else os.path.splitext(name)[0] + ending
 
 
@@ -129,49 +132,55 @@ def _refuse_shared(outputs: Mapping[str, str]) -> None:
     for url, output in outputs.items():
         by_output.setdefault(output, []).append(url)
     lines = [
-        f"{output}: would be made of {' and of '.join(urls)}; run them into different folders"
+        f"{output}: would be made of {' and of '.join(map(shown, urls))}; run them into different "
+        "folders"
         for output, urls in by_output.items()
         if len(urls) > 1
     ]
     lines += [
-        f"{url}: is in the folder of the outputs; name another folder"
+        f"{shown(url)}: is in the folder of the outputs; name another folder"
         for url, output in outputs.items()
-        if os.path.exists(url) and os.path.exists(output) and os.path.samefile(url, output)
+        if _are_one(url, output)
     ]
     if lines:
         raise Refused("\n".join(lines))
 
 
-def _changed_before(url: str, since: datetime) -> bool:
+def _are_one(url: str, output: str) -> bool:
     if "://" in url:
-        return False
-    return os.stat(url).st_mtime < since.timestamp()
+        return url == output
+    return os.path.exists(url) and os.path.exists(output) and os.path.samefile(url, output)
 
 
-def _vanished(url: str, output: str, policy: Policy) -> Outcome:
-    record = read(output)
-    if policy.vanished == "remove" and record is not None:
-        for one in record.outputs:
-            remove(os.path.join(os.path.dirname(output), one["name"]))
-        with suppress(FileNotFoundError):
-            os.unlink(output + ENDING)
+def _changed_before(source: Source, since: datetime) -> bool:
+    """Whether a local file was last changed before; an object counts as new, whatever its age."""
+    return source.is_local and os.stat(source.url).st_mtime < since.timestamp()
+
+
+def _vanished(url: str, output: str, policy: Policy, options: Mapping[str, Any] | None) -> Outcome:
+    if policy.vanished == "remove":
+        outputs = outputs_at(output, options)
+        record = outputs.record()
+        if record is not None:
+            for one in record.outputs:
+                outputs.remove(one["name"])
+            outputs.remove_record()
     done = "removed" if policy.vanished == "remove" else "kept"
     return Outcome(output=output, what="vanished", why=f"{url}: is gone; its output is {done}")
 
 
-def _former(folder: str) -> dict[str, str]:
+def _former(summary: str) -> dict[str, str]:
     """Return which output each input made in earlier runs."""
     try:
-        with open(os.path.join(folder, SUMMARY), encoding="utf-8") as file:
-            listed = json.load(file)["inputs"]
+        listed = json.loads(summary)["inputs"]
         return {str(one["input"]): str(one["output"]) for one in listed}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return {}
 
 
-def _summarize(folder: str, outputs: Mapping[str, str], outcomes: Sequence[Outcome]) -> None:
-    """Write down how each input fared."""
-    urls = {output: url for url, output in outputs.items()}
+def _summarized(outputs: Mapping[str, str], outcomes: Sequence[Outcome]) -> str:
+    """Return how each input fared, in JSON."""
+    urls = {output: shown(url) for url, output in outputs.items()}
     listed = [
         {"input": urls[one.output], "output": os.path.basename(one.output), "what": one.what,
          "why": one.why}
@@ -179,13 +188,44 @@ def _summarize(folder: str, outputs: Mapping[str, str], outcomes: Sequence[Outco
         if one.output in urls
     ]  # fmt: skip
     gone = [{"what": one.what, "why": one.why} for one in outcomes if one.output not in urls]
-    path = os.path.join(folder, SUMMARY)
-    remove_abandoned(path)
-    temporary = new_part(path)
+    return json.dumps({"inputs": listed, "vanished": gone}, indent=1)
+
+
+def _make(folder: str) -> None:
+    """Make a local folder; a store needs none."""
+    if "://" in folder:
+        return
     try:
-        text = json.dumps({"inputs": listed, "vanished": gone}, indent=1)
-        write_whole(text, path, temporary)
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise AccessDenied(f"{folder}: can't be made ({error.strerror})") from None
+
+
+def _read(url: str, options: Mapping[str, Any] | None) -> str:
+    """Return what a small file or object holds; "" where there is none to be read."""
+    if "://" in url:
+        from h5dask.jobs.in_store import content_of
+
+        return (content_of(url, options or {}) or b"").decode(errors="replace")
+    try:
+        return Path(url).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def _write(url: str, text: str, options: Mapping[str, Any] | None) -> None:
+    """Write a small file or object, whole or not at all."""
+    if "://" in url:
+        from h5dask.jobs.in_store import put
+
+        put(url, text.encode(), options or {})
+        return
+    remove_abandoned(url)
+    temporary = new_part(url)
+    try:
+        write_whole(text, url, temporary)
     except OSError as error:
         with suppress(OSError):
             os.unlink(temporary)
+        folder = os.path.dirname(url)
         raise AccessDenied(f"{folder}: can't be written to ({error.strerror})") from None

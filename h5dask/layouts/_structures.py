@@ -19,7 +19,8 @@ from h5dask.layouts._rows import Ints
 from h5dask.pattern import parse
 
 AXES = ("sample", "noise", "temperature")
-GROUP = "structure_{structure:d}"
+STEM = "structure_"
+GROUP = f"{STEM}{{structure:d}}"
 SEQUENCES = f"{GROUP}/sequences"
 FLAT = "sequences"
 """Where the oldest form keeps all structures in one array; its group has the key ""."""

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from h5dask.check import Check, faults
-from h5dask.check.attributes import int_of, is_true, place
-from h5dask.contents import Contents
 from h5dask.groups import Groups
 from h5dask.layout import ArraySpec, AttrSpec, Derived, Labels, Layout
-from h5dask.layouts import _grids, _rows, _structures
+from h5dask.layouts import _doubts, _grids, _rows, _structures
 from h5dask.layouts._structures import AXES, GROUP
-from h5dask.pattern import compiled, parse
-from h5dask.problem import Problem
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,55 +49,6 @@ def count(groups: Groups) -> Mapping[str, np.ndarray[Any, Any]]:
         return {}
     counted = (0 if shape is None else min(math.prod(shape[:-1]), 1 << 62) for shape in shapes)
     return {"sequence": np.fromiter(counted, np.int64, len(shapes))}
-
-
-def rules(found: Contents, groups: Groups) -> Iterator[Problem]:
-    """Yield what shapes, numbers and averaging don't go together."""
-    for key, name, shape, wanted in _structures.unlike_shapes(groups):
-        yield Problem(
-            where=place(found, f"{_structures.path_of(key)}/{name}".strip("/")),
-            found=f"shape {shape!r}",
-            expected=f"{wanted!r}, as the group's sequences have it",
-            way_out="rewrite it with the axes of the sequences",
-        )
-    held = [key for (key,) in groups.keys]
-    if "" in held and len(held) > 1:
-        yield Problem(
-            where=place(found, _structures.FLAT),
-            found="the flat form beside groups of structures",
-            expected="one of the two",
-            way_out="remove the one that is out of date",
-        )
-    levels = found.attr_column("num_noise_levels")
-    for path, value in found.attr_column("averaged_encodings").items():
-        number = int_of(levels.get(path))
-        if is_true(value) and number not in (None, 1) and parse(GROUP, path) is not None:
-            yield Problem(
-                where=place(found, path),
-                found=f"attribute 'averaged_encodings' is true with num_noise_levels {number!r}",
-                expected="num_noise_levels 1, since the levels were averaged",
-                way_out="correct one of the two attributes",
-            )
-    yield from _number_problems(found)
-
-
-def _number_problems(found: Contents) -> Iterator[Problem]:
-    """Yield each structure's number that is negative, or another structure's."""
-    owners: dict[int, str] = {}
-    is_structure = compiled(GROUP).fullmatch
-    for path, value in found.attr_column("structure_index").items():
-        number = int_of(value)
-        if number is None or not is_structure(path):
-            continue
-        other = owners.setdefault(number, path)
-        if number < 0 or other != path:
-            yield Problem(
-                where=place(found, path),
-                found=f"attribute 'structure_index' is {number!r}",
-                expected="a number from 0 that no other structure has"
-                + (f", as /{other} has it" if other != path else ""),
-                way_out="number the structures anew; they are read by the names of their groups",
-            )
 
 
 def index(labels: Labels, sizes: Mapping[str, int]) -> Any:
@@ -234,7 +181,7 @@ LAYOUT = Layout(
     numbered="structure",
     renumber=_structures.renumber,
     derive=derive,
-    rules=rules,
+    rules=_doubts.rules,
     checks=_CHECKS,
     example=example,
 )

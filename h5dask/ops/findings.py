@@ -34,6 +34,8 @@ class Place:
     """Where vectors are cut: lengths of the dims between rows and vectors, else None."""
     within: tuple[slice, ...] = ()
     """Then what the block has of these dims."""
+    absent: NDArray[np.bool_] | None = None
+    """Rows of which there is nothing, so that nothing is wrong with them: (row,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -100,6 +102,8 @@ def look(block: NDArray[Any], place: Place, *, bits: int) -> Findings:
     >>> found.marks.tolist(), found.counts.tolist()
     ([8, 1], [1, 0, 0, 1, 0, 0, 0])
     """
+    if place.absent is not None and place.absent.any():
+        return _look_past(block, place, bits)
     marks, counts = _looked(block, zeros=bool(bits & BIT["zero_rows"]))
     marks &= np.uint8(bits)
     counts *= [bool(bits & bit) for bit in BIT.values()]
@@ -119,6 +123,19 @@ def look(block: NDArray[Any], place: Place, *, bits: int) -> Findings:
         zero=zero,
         ids=block if bits & BIT["duplicates"] else None,
     )
+
+
+def _look_past(block: NDArray[Any], place: Place, bits: int) -> Findings:
+    """Return what is found in a block some of whose rows there is nothing of."""
+    there = ~place.absent if place.absent is not None else np.ones(len(block), np.bool_)
+    marks, counts = np.zeros(len(block), np.uint8), np.zeros(len(KINDS), np.int64)
+    zero = None if place.beyond is None else np.zeros((len(block), *place.beyond), np.bool_)
+    if there.any():
+        found = look(block[there], replace(place, absent=None), bits=bits)
+        marks[there], counts = found.marks, found.counts
+        if zero is not None:
+            zero[there] = found.zero
+    return Findings(start=place.start, marks=marks, counts=counts, zero=zero)
 
 
 def _looked(block: NDArray[Any], *, zeros: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

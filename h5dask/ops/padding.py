@@ -6,6 +6,7 @@ Which sequences make a grid is told in `grids`; what is in them isn't known here
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Hashable, Iterable
 from functools import partial
 from typing import Any
@@ -113,8 +114,12 @@ def _width(index: RaggedIndex, most: int | None, *, truncate: bool) -> int:
     longest = int(lengths.max(initial=0))
     if most is None:
         return longest
-    if most < 1:
-        raise Refused(f"max_length: found {most!r}; expected 1 or more")
+    try:
+        is_length = operator.index(most) > 0
+    except TypeError:
+        is_length = False
+    if not is_length:
+        raise Refused(f"max_length: found {most!r}; expected a whole number, 1 or more")
     if most < longest and not truncate:
         long = np.flatnonzero(lengths > most)
         names = index.table[STRUCTURE].values if STRUCTURE in index.table.names else None

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from h5dask.errors import Refused
 from h5dask.kernels.profiles import LETTERS
 from h5dask.ops.choosing import is_lazy
 from h5dask.ops.cost import Cost, Forms, reading
 from h5dask.ops.folding import Index, fold
+from h5dask.ops.ragged import presence
 from h5dask.ops.references import Background, background_of, matched
 from h5dask.ops.samples import Piece, pieces_of, profiled
 from h5dask.ops.structures import APART, Profiles, Structures
@@ -93,7 +95,8 @@ def profile(
         - `score` (sequence) float64: mean over residues of -log of the probability of the amino
           acid that is there, in nats; `perplexity` (sequence) float64: exp of it;
         - `n_bad` (sequence) int64: residues whose logits hold NaN or infinity, or nothing but
-          minus infinity. They make `score` NaN, and at their positions what comes of `pssm`.
+          minus infinity. They make `score` NaN, and at their positions what comes of `pssm`. A
+          sequence whose file has no logits of it (`has_logits` says no) has NaN and 0 of these;
         - `rank` (sequence) int64: how many samples of the profile have a lower score, of equal
           ones those before it; NaN comes last. Without logits, of `pseudo_perplexity`.
 
@@ -131,6 +134,11 @@ def profile(
     >>> found.sel(structure=3, noise=0).entropy.shape
     (5,)
     """
+    if not (reference is None or isinstance(reference, xr.Dataset)):
+        raise Refused(
+            f"reference: found {reference!r}; expected a Dataset; open it: read_fasta(path), or "
+            "open_dataset(path)"
+        )
     structures = Structures.of(ds, "sequences", ("sample", *APART))
     inputs = _inputs(ds)
     known = background_of(background, ds) if "logits" in inputs else None
@@ -144,7 +152,7 @@ def profile(
         partial(profiled, background=known, subject=subject),
         itemgetter(0),  # blocks along an axis that is whole: there is nothing to merge
         name="profile",
-        extras=partial(_at, tuple(pieces_of(profiles, natives, files))),
+        extras=partial(_at, tuple(pieces_of(profiles, natives, files, _unscored(ds)))),
     )
     result = _labels(ds, profiles)
     for name in _names(inputs, with_reference=natives is not None):
@@ -222,6 +230,12 @@ def _inputs(ds: xr.Dataset) -> dict[str, xr.DataArray]:
         if "logits" not in inputs:
             inputs["pseudo_perplexity"] = perplexity
     return inputs
+
+
+def _unscored(ds: xr.Dataset) -> NDArray[np.bool_] | None:
+    """Return which sequences have no logits, where some have: (sequence,)."""
+    there = ds.coords.get(presence("logits"))
+    return None if there is None or "logits" not in ds else ~there.values.astype(np.bool_)
 
 
 def _names(inputs: Mapping[str, Any], *, with_reference: bool) -> list[str]:

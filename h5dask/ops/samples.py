@@ -44,14 +44,22 @@ class Piece:
     """Number of each among its structure's samples: (sequence,)."""
     files: NDArray[Any] | None
     """File of each, where they are of several: (sequence,)."""
+    unscored: NDArray[np.bool_] | None
+    """Which have no logits, where some have: (sequence,)."""
     natives: tuple[Letters, Ints] | None
     """References, and where each profile's begins, if any: (element,), (profile,)."""
 
 
 def pieces_of(
-    profiles: Profiles, natives: Matched | None, files: NDArray[Any] | None
+    profiles: Profiles,
+    natives: Matched | None,
+    files: NDArray[Any] | None,
+    unscored: NDArray[np.bool_] | None,
 ) -> Iterator[Piece]:
-    """Yield what there is to know of each block; files are those of the sequences, if several."""
+    """Yield what there is to know of each block.
+
+    Files are those of the sequences, if several, and unscored are those without logits, if any.
+    """
     table = profiles.structures.index.table
     labels = [
         table[name].values for name in ("structure", "sample", profiles.structures.index.row_size)
@@ -71,6 +79,7 @@ def pieces_of(
             structures=numbers,
             samples=samples,
             files=None if files is None else files[rows],
+            unscored=None if unscored is None else unscored[rows],
             natives=given,
         )
         start = stop
@@ -97,6 +106,8 @@ def profiled(
         found |= weigh(values[0], letters, samples, background)._asdict()
         with np.errstate(over="ignore"):
             found["perplexity"] = np.exp(found["score"])
+        if piece.unscored is not None:
+            found["n_bad"][piece.unscored] = 0
         found["rank"] = _ranks(found["score"], piece.profiles, samples.firsts)
     elif values:
         found["rank"] = _ranks(values[0][:, 0], piece.profiles, samples.firsts)

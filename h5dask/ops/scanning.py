@@ -23,6 +23,7 @@ from h5dask.ops import findings
 from h5dask.ops.cost import Cost, Forms, reading
 from h5dask.ops.findings import BIT, KINDS, Findings, Place, duplicated, look, marked, settled
 from h5dask.ops.folding import Folded, Index, blocked, fold
+from h5dask.ops.ragged import absent_rows
 
 HARMLESS = ("empty",)
 """What is counted, but makes no row bad: it is common that an instruction is left empty."""
@@ -54,7 +55,8 @@ def scan(
     (of floats and 8-bit integers). Of text: empty, and not UTF-8. Of rows: those that carry the
     same labels as an earlier one, and repeated ids. Other integers and bools have nothing that
     could be wrong, and aren't read unless they are ids. Labels of an index lie in memory and are
-    looked at right away; "" is a label like another.
+    looked at right away; "" is a label like another. Rows that lack a variable altogether, as the
+    coord `has_{variable}` says, aren't bad for it.
 
     Parameters
     ----------
@@ -262,21 +264,28 @@ def _folded(ds: xr.Dataset, name: Hashable, bits: int) -> Folded:
     array = blocked(variable)
     is_cut = bits & BIT["zero_rows"] and array.numblocks[-1] > 1
     edges = [tuple(accumulate(lengths, initial=0)) for lengths in array.chunks]
-    place = partial(_place, edges, array.shape[1:-1] if is_cut else None)
+    absent = None if bits & BIT["duplicates"] else absent_rows(ds, name)
+    place = partial(_place, edges, array.shape[1:-1] if is_cut else None, absent)
     axes = range(array.ndim)
     return fold(
         array, axes, partial(look, bits=bits), findings.merge, name=f"scan-{name}", extras=place
     )
 
 
-def _place(edges: Sequence[tuple[int, ...]], beyond: tuple[int, ...] | None, at: Index) -> Place:
+def _place(
+    edges: Sequence[tuple[int, ...]],
+    beyond: tuple[int, ...] | None,
+    absent: NDArray[np.bool_] | None,
+    at: Index,
+) -> Place:
     """Return where the block with an index lies."""
-    start = edges[0][at[0]]
+    start, stop = edges[0][at[0] : at[0] + 2]
+    gone = None if absent is None else absent[start:stop]
     if beyond is None:
-        return Place(start=start)
+        return Place(start=start, absent=gone)
     middle = zip(edges[1:-1], at[1:-1], strict=True)
     within = tuple(slice(ends[i], ends[i + 1]) for ends, i in middle)
-    return Place(start=start, beyond=beyond, within=within)
+    return Place(start=start, beyond=beyond, within=within, absent=gone)
 
 
 def _together(

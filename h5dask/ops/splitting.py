@@ -66,12 +66,16 @@ def split(padded: xr.Dataset) -> xr.Dataset:
             made[name] = xr.Variable((RESIDUE, *ordered.dims[len(dims) + 1 :]), values, one.attrs)
         elif name in padded.data_vars and name not in (LENGTHS, MASK):
             made[name] = _flattened(one, dims)
-    ids = {STRUCTURE, *AXES, ROW_SIZE, f"{STRUCTURE}_id"}
+    ids = {STRUCTURE, *AXES, ROW_SIZE, f"{STRUCTURE}_id", f"source_{STRUCTURE}"}
     total = int(labels[ROW_SIZE].sum())
     index = RaggedIndex(SEQUENCE, RESIDUE, total, {n: labels[n] for n in labels if n in ids})
     result = xr.Dataset(made, xr.Coordinates.from_xindex(index), padded.attrs)
     result = result.assign_coords(
-        {name: (SEQUENCE, values) for name, values in labels.items() if name not in ids}
+        {
+            name: (SEQUENCE, values, padded[name].attrs)
+            for name, values in labels.items()
+            if name not in ids
+        }
     )
     gone = {*dims, POSITION}
     rest = {n: one.variable for n, one in padded.coords.items() if not gone & set(one.dims)}

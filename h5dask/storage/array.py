@@ -7,9 +7,10 @@ array is plain columns: it pickles, holds no open file and no lock, and reads wh
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,15 @@ from xarray.core import indexing
 from h5dask.chunkindex import CHUNKED, INLINE, LIBRARY, ChunkIndex
 from h5dask.contents import ArrayForm
 from h5dask.errors import CorruptInput, Refused
+from h5dask.storage.ahead import ahead
 from h5dask.storage.elements import Files, read_values, slab_of
 from h5dask.storage.place import Place, bytes_of
 from h5dask.storage.ranges import read_ranges
 from h5dask.storage.remote import Source
-from h5dask.storage.selection import per_axis, select
+from h5dask.storage.selection import Selection, per_axis, select
 
+_ATTEMPTS = 6
+"""How often bytes that can't be right are fetched, as long as they are wrong in other ways."""
 _SEVERAL = 8
 """Datasets that are worth to be read together."""
 ABSENT = -9
@@ -106,16 +110,73 @@ class StoredArray(BackendArray):
         boxes = tuple(cover.cover for cover in covers)
         inner = tuple(box.stop - box.start for box in boxes)
         out = np.empty((len(lanes), rows.size, *inner), self.dtype)
-        with ExitStack() as stack:
-            files = Files(self.sources, stack)
-            for first, run in rows.runs():
-                for at, lane in enumerate(lanes.tolist()):
-                    target = out[at, first : first + run.stop - run.start]
-                    self._read_rows(files, lane, run, boxes, target)
+        said = ""
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._read(rows, lanes.tolist(), boxes, out)
+                break
+            except CorruptInput as error:
+                # What a network has damaged comes right, or is damaged elsewhere, the next time.
+                local = all(source.is_local for source in self.sources)
+                if local or str(error) == said or attempt == _ATTEMPTS - 1:
+                    raise
+                said = str(error)
+                for source in self.sources:
+                    source.forget()
         for axis, cover in enumerate(covers, start=2):
             if not isinstance(cover.inside, slice):
                 out = out.take(cover.inside, axis)
         return self._shaped(out, key)
+
+    def _read(
+        self,
+        rows: Selection,
+        lanes: list[int],
+        boxes: tuple[slice, ...],
+        out: NDArray[Any],
+    ) -> None:
+        """Read rows and lanes, in as many passes as stores need."""
+        meanwhile = self._reading_ahead(rows, lanes, boxes)
+        with ExitStack() as stack:
+            files = Files(self.sources, stack)
+            while True:
+                for first, run in rows.runs():
+                    for at, lane in enumerate(lanes):
+                        target = out[at, first : first + run.stop - run.start]
+                        self._read_rows(files, lane, run, boxes, target)
+                if not files.fetch(meanwhile):
+                    break
+
+    def _reading_ahead(
+        self, rows: Selection, lanes: list[int], boxes: tuple[slice, ...]
+    ) -> Callable[[], None] | None:
+        """Return what asks stores for the rows behind these, where one run follows another."""
+        runs = list(islice(rows.runs(), 2))
+        if self.dtype == object or len(runs) != 1 or all(s.is_local for s in self.sources):
+            return None
+        (_, run), n = runs[0], self.shape[0]
+        marks = tuple(source.fingerprint for source in self.sources)
+        reader = (self.name, marks, tuple(lanes), tuple((b.start, b.stop) for b in boxes))
+        if not ahead.follows(reader, run.start, run.stop):
+            return None
+
+        def ask() -> None:
+            size, start = run.stop - run.start, ahead.next_row(reader, run.stop)
+            while start < n:
+                slab = slice(start, min(start + size, n))
+                room = np.empty(
+                    (slab.stop - slab.start, *(b.stop - b.start for b in boxes)), self.dtype
+                )
+                with ExitStack() as stack:
+                    files = Files(self.sources, stack)
+                    for lane in lanes:
+                        self._read_rows(files, lane, slab, boxes, room)
+                    if not files.ask_ahead(reader):
+                        return
+                start = slab.stop
+                ahead.reached(reader, start)
+
+        return ask
 
     def _shaped(self, read: NDArray[Any], key: Any) -> NDArray[Any]:
         """Bring (lane, row, ...) into the order of dims, and drop what an int selected."""

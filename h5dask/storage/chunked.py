@@ -84,7 +84,8 @@ def read_chunked(
             load(file, place, what, run[0].offset, bytes_of(rows))
             continue
         raw = scratch.take(nbytes)
-        load(file, place, what, run[0].offset, raw)
+        if not load(file, place, what, run[0].offset, raw):
+            continue
         at = 0
         for piece in run:
             _put(place, index, piece, raw[at : at + piece.nbytes], out)
@@ -132,7 +133,8 @@ def _read_tiles(file: Ranges, place: Place, index: ChunkIndex, box: Box, out: ND
         raw = scratch.take(int(lengths[run].sum()))
         at = np.unravel_index(run.start, (len(rows), len(columns)))
         corner = (rows[at[0]] * index.chunks[0], columns[at[1]] * index.chunks[1])
-        load(file, place, f", chunk at {corner}", int(starts[run.start]), raw)
+        if not load(file, place, f", chunk at {corner}", int(starts[run.start]), raw):
+            continue
         begin = starts[run] - starts[run.start] + within[run]
         scatter(raw, begin, heights[run], widths[run], stride, places[run], target, target_stride)
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from h5dask.errors import CorruptInput, Refused
 from h5dask.storage import heap, library, plugins
+from h5dask.storage.fetching import Passes, ask_ahead
 from h5dask.storage.place import Place
 from h5dask.storage.ranges import Ranges
 from h5dask.storage.read import read_box
@@ -26,10 +27,23 @@ class Files:
         self._open: dict[int, Ranges] = {}
 
     def ranges(self, source: int) -> Ranges:
-        """Return a source's open bytes."""
+        """Return a source's open bytes; those of a store come all together, see `fetch`."""
         if source not in self._open:
-            self._open[source] = self._stack.enter_context(self._sources[source].open())
+            opening = self._sources[source].open(gathering=True)
+            self._open[source] = self._stack.enter_context(opening)
         return self._open[source]
+
+    def fetch(self, meanwhile: Callable[[], None] | None = None) -> bool:
+        """Bring what stores were asked for since the last time; False where that is nothing."""
+        n_fetched = 0
+        for file in self._open.values():
+            n_fetched += isinstance(file, Passes) and file.fetch(meanwhile)
+        return n_fetched > 0
+
+    def ask_ahead(self, reader: Hashable) -> bool:
+        """Ask stores for the same without waiting; False where there is no room for more."""
+        several = (file for file in self._open.values() if isinstance(file, Passes))
+        return all(ask_ahead(reader, file) for file in several)
 
     def through_library(
         self, source: int, place: Place, rows: slice, boxes: tuple[slice, ...], out: NDArray[Any]
@@ -49,7 +63,7 @@ class Files:
         box = (slab, *(slice(0, n) for n in lead[1:]), *boxes)
         try:
             with (
-                self._sources[source].local_path() as file,
+                self._sources[source].at_hand() as file,
                 library.opened(file) as opened,
             ):
                 values = opened[place.path][box]
@@ -72,11 +86,11 @@ def read_values(file: Ranges, place: Place, box: tuple[slice, ...], out: NDArray
             read_box(file, place, box, out.view(stored))
             out.byteswap(inplace=True)
         else:
-            part = np.empty(out.shape, stored)
+            part = np.zeros(out.shape, stored)
             read_box(file, place, box, part)
             out[...] = part
         return
-    part = np.empty(out.shape, stored)
+    part = np.zeros(out.shape, stored)  # of what is fetched later nothing is believed
     read_box(file, place, box, part)
     if stored.kind == "S":
         out[...] = decoded(part, out.dtype, place.form.padding)

@@ -35,6 +35,8 @@ INT64 = bytes.fromhex("0300100800000800000000004000")
 _INT64 = INT64[2:]
 _MOST_MESSAGES = 64
 _MOST_NODES = 8
+_TREE_NBYTES = _TREE.size + 8 + 16 * _MOST_NODES
+_NODE_NBYTES = _NODE.size + _ENTRY.size * _MOST_MESSAGES
 
 
 class _Unlike(Exception):
@@ -62,8 +64,16 @@ class PlainGroup:
     """Names of attributes of any other type, whose values were not read."""
 
 
+There = Callable[[int, int], bool]
+"""Takes offset and size of bytes; whether they are here."""
+
+
 def group(
-    view: memoryview, base: int, address: int, wanted: Callable[[str], bool]
+    view: memoryview,
+    base: int,
+    address: int,
+    wanted: Callable[[str], bool],
+    there: There | None = None,
 ) -> PlainGroup | None:
     """Return a group's datasets and attributes, or None where only HDF5 can tell.
 
@@ -77,22 +87,32 @@ def group(
         Address of the group's object header.
     wanted : callable
         Names of the members to read.
+    there : callable, optional
+        Where not all of the file is here: asked before any bytes are looked at.
     """
+    there = there or _all_there
     try:
-        found = _messages(view, base, base + address)
-        members = _members(view, base, found)
+        found = _messages(view, base, base + address, there)
+        members = _members(view, base, found, there)
         arrays = []
         for name, where in members:
             if wanted(name):
-                arrays.append(_array(view, base, name, base + where))
+                arrays.append(_array(view, base, name, base + where, there))
         numbers, others = _attrs(view, found)
     except (_Unlike, struct.error, IndexError, UnicodeDecodeError):
         return None
     return PlainGroup(tuple(arrays), tuple(numbers), frozenset(others))
 
 
-def _messages(view: memoryview, base: int, at: int) -> list[tuple[int, int, int]]:
+def _all_there(offset: int, nbytes: int) -> bool:
+    del offset, nbytes
+    return True
+
+
+def _messages(view: memoryview, base: int, at: int, there: There) -> list[tuple[int, int, int]]:
     """Return kind, place and size of each message of a version 1 header."""
+    if not there(at, _HEADER.size):
+        raise _Unlike
     version, wanted, _, nbytes = _HEADER.unpack_from(view, at)
     if version != 1 or wanted > _MOST_MESSAGES:
         raise _Unlike
@@ -101,6 +121,8 @@ def _messages(view: memoryview, base: int, at: int) -> list[tuple[int, int, int]
     seen = 0
     while blocks:
         place, end = blocks.pop(0)
+        if not there(place, end - place):
+            raise _Unlike
         while place + 8 <= end and seen < wanted:
             kind, size, flags = _MESSAGE.unpack_from(view, place)
             if flags & 2:
@@ -118,13 +140,15 @@ def _messages(view: memoryview, base: int, at: int) -> list[tuple[int, int, int]
 
 
 def _members(
-    view: memoryview, base: int, messages: list[tuple[int, int, int]]
+    view: memoryview, base: int, messages: list[tuple[int, int, int]], there: There
 ) -> list[tuple[str, int]]:
     """Return name and address of each hard link of a group whose table is a single node."""
     tables = [place for kind, place, _ in messages if kind == _TABLE_ID]
     if len(tables) != 1:
         raise _Unlike
     tree, heap = _PAIR.unpack_from(view, tables[0])
+    if not (there(base + tree, _TREE_NBYTES) and there(base + heap, _HEAP.size)):
+        raise _Unlike
     signature, kind, level, n, left, right = _TREE.unpack_from(view, base + tree)
     if n > _MOST_NODES:
         raise _Unlike
@@ -134,9 +158,13 @@ def _members(
     if (mark, version) != (b"HEAP", 0):
         raise _Unlike
     names += base
+    if not there(names, nbytes):
+        raise _Unlike
     found = []
     for child in range(n):
         (node,) = struct.unpack_from("<Q", view, base + tree + 24 + 8 + child * 16)
+        if not there(base + node, _NODE_NBYTES):
+            raise _Unlike
         signature, version, entries = _NODE.unpack_from(view, base + node)
         if (signature, version) != (b"SNOD", 1) or entries > _MOST_MESSAGES:
             raise _Unlike
@@ -158,13 +186,13 @@ def _unlike() -> str:
     raise _Unlike
 
 
-def _array(view: memoryview, base: int, name: str, at: int) -> PlainArray:
+def _array(view: memoryview, base: int, name: str, at: int, there: There) -> PlainArray:
     """Return a contiguous dataset of numbers."""
     shape: tuple[int, ...] | None = None
     kind = b""
     offset = -1
     stored = 0
-    for message, place, size in _messages(view, base, at):
+    for message, place, size in _messages(view, base, at, there):
         if message == _SPACE_ID:
             shape = _shape(view, place)
         elif message == _TYPE_ID:

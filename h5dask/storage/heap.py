@@ -24,7 +24,7 @@ _MOST = 2**31
 def resolve(
     file: Ranges, path: str, heap_base: int, descriptors: NDArray[Any], as_text: bool
 ) -> NDArray[Any]:
-    """Return the values that descriptors point to.
+    """Return the values that descriptors point to; those that are fetched later are empty.
 
     Parameters
     ----------
@@ -45,16 +45,16 @@ def resolve(
     (value,) object
     """
     out = np.empty(len(descriptors), object)
-    empty: Any = "" if as_text else np.empty(0, np.uint8)
+    out.fill("" if as_text else np.empty(0, np.uint8))
     addresses = descriptors["address"]
-    for at in np.flatnonzero(descriptors["length"] == 0).tolist():
-        out[at] = empty
     order = np.flatnonzero(descriptors["length"] != 0)
     order = order[np.argsort(addresses[order], kind="stable")]
     borders = np.flatnonzero(np.diff(addresses[order])) + 1
     for group in np.split(order, borders) if len(order) else []:
         address = int(addresses[group[0]])
         collection = _collection(file, path, heap_base + address)
+        if collection is None:
+            continue
         wanted = descriptors["index"][group].tolist()
         lengths = descriptors["length"][group].tolist()
         spans = _objects(collection)
@@ -72,10 +72,11 @@ def resolve(
     return out
 
 
-def _collection(file: Ranges, path: str, offset: int) -> NDArray[np.uint8]:
-    """Read one collection whole; most are a single block of 4 KiB."""
+def _collection(file: Ranges, path: str, offset: int) -> NDArray[np.uint8] | None:
+    """Read one collection whole; most are a single block of 4 KiB. None: it is fetched later."""
     first = np.empty(_FIRST_READ, np.uint8)
-    file.read_into(offset, memoryview(first))
+    if not file.read_into(offset, memoryview(first)):
+        return None
     signature, version, size = _COLLECTION.unpack_from(first)
     if signature != b"GCOL" or version != 1 or not _FIRST_READ <= size <= _MOST:
         raise CorruptInput(
@@ -86,8 +87,7 @@ def _collection(file: Ranges, path: str, offset: int) -> NDArray[np.uint8]:
         return first
     whole = np.empty(size, np.uint8)
     whole[:_FIRST_READ] = first
-    file.read_into(offset + _FIRST_READ, memoryview(whole[_FIRST_READ:]))
-    return whole
+    return whole if file.read_into(offset + _FIRST_READ, memoryview(whole[_FIRST_READ:])) else None
 
 
 def _objects(collection: NDArray[np.uint8]) -> dict[int, tuple[int, int]]:

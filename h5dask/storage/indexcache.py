@@ -23,6 +23,7 @@ from h5dask.chunkindex import ChunkIndex, FileIndex, Filter
 from h5dask.contents import ArrayForm, Attr, Contents, GroupForm, SharedAttrs
 from h5dask.storage.describe import describe
 from h5dask.storage.families import Family
+from h5dask.storage.held import Held, walked
 from h5dask.storage.remote import Source
 
 VERSION = 2
@@ -52,10 +53,14 @@ def described(source: Source, families: Iterable[Family] = ()) -> tuple[Contents
         if known is not None:
             return known
     with source.local_path() as file:
-        found = describe(
-            file, subject=source.url, fingerprint=source.fingerprint, families=families
-        )
-    if families and _worth(found):
+
+        def describing() -> tuple[Contents, FileIndex]:
+            return describe(
+                file, subject=source.url, fingerprint=source.fingerprint, families=families
+            )
+
+        found = walked(file, describing) if isinstance(file, Held) else describing()
+    if families and (_worth(found) or not source.is_local):
         _save(key, *found)
     return found
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from h5py import h5d, h5o, h5s, h5t
 
 from h5dask.chunkindex import CHUNKED, INLINE, LIBRARY, NOTHING, ChunkIndex, Filter
-from h5dask.contents import AS_SHAPE, UNLIMITED, ArrayForm, Attr, readable_dtype
+from h5dask.contents import AS_SHAPE, UNLIMITED, ArrayForm, Attr
 from h5dask.errors import CorruptInput, Refused
 from h5dask.storage import codec
-from h5dask.storage.mapped import Viewed
 from h5dask.storage.place import DESCRIPTOR, Place
+from h5dask.storage.ranges import Ranges
 from h5dask.storage.read import read_box
 from h5dask.storage.soundness import Heaps, refuse_unknown
 
@@ -64,7 +64,7 @@ def _text(value: Any) -> Any:
 def dtype_name(kind: Any) -> str:
     """Return the name that `ArrayForm.dtype` uses for an on-disk type."""
     try:
-        return readable_dtype(kind.dtype)
+        return _readable_dtype(kind.dtype)
     except TypeError:
         return "other"
 
@@ -186,7 +186,7 @@ def _chunks(
     )
 
 
-def mean_nbytes(view: memoryview | None, place: Place) -> float:
+def mean_nbytes(file: Ranges | None, place: Place, most: int) -> float:
     """Return the mean length of the first and last few values of variable length.
 
     Only their descriptors are read. A damaged file has lengths that can't be, and is told of when
@@ -194,7 +194,7 @@ def mean_nbytes(view: memoryview | None, place: Place) -> float:
     """
     if place.offset == NOTHING:
         return 0.0
-    if view is None or place.offset == LIBRARY or len(place.shape) != 1:
+    if file is None or place.offset == LIBRARY or len(place.shape) != 1:
         return _ASSUMED_NBYTES
     n, half = place.shape[0], _MEASURED_ROWS // 2
     first, last = slice(0, min(half, n)), slice(max(n - half, min(half, n)), n)
@@ -202,8 +202,25 @@ def mean_nbytes(view: memoryview | None, place: Place) -> float:
     try:
         for rows in (first, last):
             values = np.empty(rows.stop - rows.start, DESCRIPTOR)
-            read_box(Viewed(view), place, (rows,), values)
+            read_box(file, place, (rows,), values)
             lengths += values["length"].tolist()
     except (CorruptInput, Refused):
         return _ASSUMED_NBYTES
-    return min(sum(lengths) / len(lengths), float(len(view)))
+    return min(sum(lengths) / len(lengths), float(most))
+
+
+def _readable_dtype(dtype: np.dtype[Any]) -> str:
+    """Return the name that `ArrayForm.dtype` uses for a dtype as h5py reports it."""
+    metadata: Mapping[str, Any] = dtype.metadata or {}
+    base = metadata.get("vlen")
+    if base is str or base is bytes:
+        return "str"
+    if base is not None:
+        return f"vlen {np.dtype(base).str}"
+    if "ref" in metadata:
+        return "reference"
+    if dtype.kind == "S":
+        return f"S{dtype.itemsize}"
+    if dtype.kind == "V":
+        return "compound" if dtype.names else ("array" if dtype.subdtype else "opaque")
+    return dtype.str if dtype.kind in "iufbc" else "other"

@@ -6,8 +6,10 @@ from typing import BinaryIO
 
 import h5py
 
+from h5dask.storage.held import Held
 
-def opened(file: str | BinaryIO) -> h5py.File:
+
+def opened(file: str | BinaryIO | Held) -> h5py.File:
     """Open a file without locking it: a reader needs none, and some filesystems have none.
 
     A file that this process has open already with locks is opened in the same way: HDF5 allows

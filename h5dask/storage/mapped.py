@@ -8,12 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
+from h5dask.storage.held import Held
 from h5dask.storage.ranges import truncated
 
 
 @contextmanager
-def mapped(file: str | BinaryIO) -> Iterator[memoryview | None]:
-    """Give all bytes of a file that is in memory, or that the operating system can map."""
+def mapped(file: str | BinaryIO | Held) -> Iterator[memoryview | None]:
+    """Give all bytes of a file that are in memory, or that the operating system can map."""
+    if isinstance(file, Held):
+        yield file.view if file.is_whole else None
+        return
     if isinstance(file, io.BytesIO):
         with file.getbuffer() as view:
             yield view
@@ -35,15 +39,17 @@ class Viewed:
     def __init__(self, view: memoryview) -> None:
         self._view = view
 
-    def read_into(self, offset: int, into: memoryview) -> None:
+    def read_into(self, offset: int, into: memoryview) -> bool:
         """Fill `into` with the bytes that start at `offset`."""
         part = self._view[offset : offset + into.nbytes]
         if offset < 0 or len(part) < into.nbytes:
             raise truncated("the file", offset, into.nbytes, len(part))
         into[:] = part
+        return True
 
-    def read_parts(self, offset: int, parts: Sequence[memoryview]) -> None:
+    def read_parts(self, offset: int, parts: Sequence[memoryview]) -> bool:
         """Fill one part after the other with the bytes that start at `offset`."""
         for part in parts:
             self.read_into(offset, part)
             offset += part.nbytes
+        return True

@@ -40,15 +40,20 @@ def new_part(url: str) -> str:
 
 def remove_abandoned(url: str) -> None:
     """Remove the parts of a target whose writers ran on this machine and are no more."""
+    for path in abandoned(url):
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            os.unlink(path)
+
+
+def abandoned(url: str) -> list[str]:
+    """Return the paths of the parts that `remove_abandoned` would remove."""
     folder, prefix = _place(url)
     with suppress(OSError), os.scandir(folder) as entries:
-        for name in [entry.name for entry in entries if entry.name.startswith(prefix)]:
-            if _is_abandoned(name.removeprefix(prefix)):
-                path = os.path.join(folder, name)
-                if os.path.isdir(path) and not os.path.islink(path):
-                    shutil.rmtree(path, ignore_errors=True)
-                with suppress(OSError):
-                    os.unlink(path)
+        names = [entry.name for entry in entries if entry.name.startswith(prefix)]
+        return [os.path.join(folder, n) for n in names if _is_abandoned(n.removeprefix(prefix))]
+    return []
 
 
 def _place(url: str) -> tuple[str, str]:

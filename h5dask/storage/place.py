@@ -70,10 +70,10 @@ def fill_value(place: Place) -> Any:
     return np.frombuffer(place.form.fill, place.stored)[0]
 
 
-def load(file: Ranges, place: Place, what: str, offset: int, into: NDArray[np.uint8]) -> None:
-    """Read bytes; a failure names the path and what was being read."""
+def load(file: Ranges, place: Place, what: str, offset: int, into: NDArray[np.uint8]) -> bool:
+    """Read bytes; a failure names the path and what was being read. False: they come later."""
     try:
-        file.read_into(offset, memoryview(into))
+        return file.read_into(offset, memoryview(into))
     except CorruptInput as error:
         url, _, rest = str(error).partition(": ")
         raise CorruptInput(f"{url}: /{place.path}{what}: {rest}") from None

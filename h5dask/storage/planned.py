@@ -76,9 +76,9 @@ def _attr_nbytes(attr: Attr) -> int:
     return math.prod(attr.shape or ()) * stored_itemsize(attr.type)
 
 
-def expected_nbytes(plan: Plan) -> int:
-    """Return a little more than the finished file takes, `values` and copies apart."""
-    return _all_values_nbytes(plan) + _metadata_nbytes(plan) + 2 * meta_block_nbytes(plan)
+def metadata_nbytes(plan: Plan) -> int:
+    """Return a little more than all takes that lies around values and copies."""
+    return _metadata_nbytes(plan) + 2 * meta_block_nbytes(plan)
 
 
 def meta_block_nbytes(plan: Plan) -> int:
@@ -88,11 +88,12 @@ def meta_block_nbytes(plan: Plan) -> int:
     than a thousandth of the values, or an eighth of the metadata, is put at stake.
     """
     metadata = _metadata_nbytes(plan)
-    wanted = min(max(metadata // 8, _all_values_nbytes(plan) // 1000), metadata)
+    wanted = min(max(metadata // 8, values_nbytes(plan) // 1000), metadata)
     return min(max(wanted, _META_BLOCKS[0]), _META_BLOCKS[1])
 
 
-def _all_values_nbytes(plan: Plan) -> int:
+def values_nbytes(plan: Plan) -> int:
+    """Return what all bytes take that follow the skeleton."""
     return sum(_values_nbytes(array) for array in plan.arrays)
 
 

@@ -23,18 +23,18 @@ _PARTS = 1000
 
 
 class Ranges(Protocol):
-    """An open source of bytes."""
+    """An open source of bytes; False where they are fetched later, and the read is repeated."""
 
-    def read_into(self, offset: int, into: memoryview) -> None:
+    def read_into(self, offset: int, into: memoryview) -> bool:
         """Fill `into` with the bytes that start at `offset`."""
 
-    def read_parts(self, offset: int, parts: Sequence[memoryview]) -> None:
+    def read_parts(self, offset: int, parts: Sequence[memoryview]) -> bool:
         """Fill one part after the other with the bytes that start at `offset`; 1,000 at most."""
 
 
 def read_ranges(
     file: Ranges, offsets: NDArray[np.int64], sizes: NDArray[np.int64], into: memoryview
-) -> None:
+) -> bool:
     """Read ranges of bytes end to end, those that lie close together in one read.
 
     Parameters
@@ -46,6 +46,11 @@ def read_ranges(
     into : memoryview
         Of as many bytes as all of them.
 
+    Returns
+    -------
+    bool
+        False where bytes are fetched later, and this is called again.
+
     Raises
     ------
     CorruptInput
@@ -55,7 +60,7 @@ def read_ranges(
     apart = np.flatnonzero((gaps < 0) | (gaps > _GAP)) + 1
     between, lengths = gaps.tolist(), sizes.tolist()
     spare = memoryview(bytearray(_GAP))
-    at = 0
+    at, all_there = 0, True
     for first, stop in pairwise([0, *apart.tolist(), len(offsets)]):
         for start in range(first, stop, _PARTS // 2):
             parts: list[memoryview] = []
@@ -64,7 +69,8 @@ def read_ranges(
                     parts.append(spare[: between[i - 1]])
                 parts.append(into[at : at + lengths[i]])
                 at += lengths[i]
-            file.read_parts(int(offsets[start]), parts)
+            all_there &= file.read_parts(int(offsets[start]), parts)
+    return all_there
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ class LocalFile:
     number: int
     """Its descriptor."""
 
-    def read_into(self, offset: int, into: memoryview) -> None:
+    def read_into(self, offset: int, into: memoryview) -> bool:
         """Fill `into`, in several reads where one gives less."""
         done, wanted = 0, into.nbytes
         while done < wanted:
@@ -84,15 +90,17 @@ class LocalFile:
             if n == 0:
                 raise truncated(self.url, offset, wanted, done)
             done += n
+        return True
 
-    def read_parts(self, offset: int, parts: Sequence[memoryview]) -> None:
+    def read_parts(self, offset: int, parts: Sequence[memoryview]) -> bool:
         """Fill all parts at once; each by itself where that gives less."""
         wanted = sum(part.nbytes for part in parts)
         if self._read(offset, parts, wanted) == wanted:
-            return
+            return True
         for part in parts:
             self.read_into(offset, part)
             offset += part.nbytes
+        return True
 
     def _read(self, offset: int, parts: Sequence[memoryview], wanted: int) -> int:
         try:
@@ -112,28 +120,24 @@ class InMemory:
 
     url: str
     """What errors call it."""
-    content: bytes
+    content: bytes | memoryview
     """They themselves."""
 
-    def read_into(self, offset: int, into: memoryview) -> None:
+    def read_into(self, offset: int, into: memoryview) -> bool:
         """Copy bytes."""
-        self.read_parts(offset, [into])
+        return self.read_parts(offset, [into])
 
-    def read_parts(self, offset: int, parts: Sequence[memoryview]) -> None:
+    def read_parts(self, offset: int, parts: Sequence[memoryview]) -> bool:
         """Copy bytes, part after part."""
         wanted = sum(part.nbytes for part in parts)
-        spread(self.content[offset : offset + wanted], self.url, offset, parts)
-
-
-def spread(found: bytes, url: str, offset: int, parts: Sequence[memoryview]) -> None:
-    """Copy what was read to its parts; too few bytes are an error."""
-    wanted = sum(part.nbytes for part in parts)
-    if len(found) != wanted:
-        raise truncated(url, offset, wanted, len(found))
-    at, view = 0, memoryview(found)
-    for part in parts:
-        part[:] = view[at : at + part.nbytes]
-        at += part.nbytes
+        found = memoryview(self.content)[max(0, offset) : max(0, offset + wanted)]
+        if offset < 0 or found.nbytes != wanted:
+            raise truncated(self.url, offset, wanted, found.nbytes)
+        at = 0
+        for part in parts:
+            part.cast("B")[:] = found[at : at + part.nbytes]
+            at += part.nbytes
+        return True
 
 
 def truncated(url: str, offset: int, wanted: int, got: int) -> CorruptInput:

@@ -24,7 +24,7 @@ _NARROW = 16 * 2**10
 
 
 def read_box(file: Ranges, place: Place, box: Box, out: NDArray[Any]) -> None:
-    """Read a box of a dataset into `out`.
+    """Read a box of a dataset into `out`, or note what of it is fetched later.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ def _load_run(file: Ranges, place: Place, offset: int, out: NDArray[Any]) -> Non
     for rows in _pieces(0, len(out), max(1, PIECE // row)):
         into = out[rows]
         part = scratch.take(into.nbytes)
-        load(file, place, "", offset + rows.start * row, part)
-        into[...] = part.view(place.stored).reshape(into.shape)
+        if load(file, place, "", offset + rows.start * row, part):
+            into[...] = part.view(place.stored).reshape(into.shape)
 
 
 def _read_whole_rows(file: Ranges, place: Place, box: Box, out: NDArray[Any]) -> None:
@@ -89,7 +89,8 @@ def _read_whole_rows(file: Ranges, place: Place, box: Box, out: NDArray[Any]) ->
     row = math.prod(place.shape[1:]) * place.stored.itemsize
     for rows in _pieces(box[0].start, box[0].stop, max(1, PIECE // row)):
         part = scratch.take((rows.stop - rows.start) * row)
-        load(file, place, "", place.offset + rows.start * row, part)
+        if not load(file, place, "", place.offset + rows.start * row, part):
+            continue
         whole = part.view(place.stored).reshape(-1, *place.shape[1:])
         out[rows.start - box[0].start : rows.stop - box[0].start] = whole[:, *box[1:]]
 

@@ -11,9 +11,10 @@ import glob
 import hashlib
 import io
 import os
+import re
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +30,17 @@ from h5dask.errors import (
     Refused,
     StoreUnavailable,
 )
-from h5dask.storage.ranges import InMemory, LocalFile, Ranges, spread
+from h5dask.storage import whole
+from h5dask.storage.fetching import Passes, several
+from h5dask.storage.held import Held, held
+from h5dask.storage.ranges import InMemory, LocalFile, Ranges
+from h5dask.storage.stores import Head, Object, Options
+from h5dask.storage.stores.finding import object_at
+from h5dask.storage.stores.told import plain
+from h5dask.storage.stores.trying import persistently
 
+_SIGNING = re.compile(r"(?i)(?:^|[&_-])(?:sig|signature|token|secret|credential|key|auth)[^&=]*=")
+"""What a query holds that gives access."""
 FILE_OBJECT = "file object"
 """How the name of an open file begins that was read whole, and can't be opened again."""
 UrlPath = str | os.PathLike[str] | BinaryIO
@@ -49,6 +59,8 @@ class Source:
     """The filesystem's options."""
     content: bytes | None = field(default=None, repr=False, compare=False)
     """The bytes themselves, of a file object that was read whole."""
+    signature: str = field(default="", repr=False, compare=False)
+    """The query of a signed URL, which opens what it names to anyone: it is told nowhere."""
 
     @property
     def is_local(self) -> bool:
@@ -56,8 +68,13 @@ class Source:
         return self.content is None and "://" not in self.url
 
     @contextmanager
-    def open(self) -> Iterator[Ranges]:
-        """Open the bytes for reading; the fingerprint is checked before and after."""
+    def open(self, *, gathering: bool = False) -> Iterator[Ranges]:
+        """Open the bytes for reading; the fingerprint is checked before and after.
+
+        `gathering`, reads of a store's object only note what they lack: see `fetching.Passes`.
+        Each request is for the object that was opened, or refused by the store; where it can't
+        be asked under a condition, the object is looked at once more at the end.
+        """
         if self.content is not None:
             yield InMemory(self.url, self.content)
         elif self.is_local:
@@ -70,10 +87,9 @@ class Source:
             finally:
                 os.close(number)
         else:
-            filesystem, path = filesystem_of(self.url, self.options)
-            with translated(self.url):
-                _check(self, _object_state(filesystem.info(path)))
-            yield _Object(self.url, filesystem, path)
+            yield (file := self._passes(gathering=gathering))
+            if file.starts and not file.held.pins:
+                self.refuse_changed()
 
     @property
     def nbytes(self) -> int:
@@ -83,29 +99,68 @@ class Source:
         if self.is_local:
             with translated(self.url):
                 return os.stat(self.url).st_size
-        filesystem, path = filesystem_of(self.url, self.options)
-        with translated(self.url):
-            return int(filesystem.info(path)["size"])
+        return int(self.fingerprint.partition("-")[0])
 
     def changed(self) -> bool:
         """Whether the file is no longer the one that was opened."""
-        return self.content is None and fingerprint(self.url, self.options) != self.fingerprint
+        return self.content is None and self._now() != self.fingerprint
+
+    def refuse_changed(self) -> None:
+        """Raise where the file is no longer the one that was opened."""
+        _check(self, self._now())
+
+    def _now(self) -> str:
+        options, signature = self._how()
+        return fingerprint(self.url + signature, options)
+
+    def _how(self) -> tuple[Options, str]:
+        """Return how it is reached: as it was opened in this process, where that isn't told."""
+        options, signature = _told.get(self.url, ({}, ""))
+        return self.options or options, self.signature or signature
+
+    def forget(self) -> None:
+        """Let go of what this process keeps of it."""
+        whole.forget(self.url, self.fingerprint.partition("-")[2])
 
     @contextmanager
-    def local_path(self) -> Iterator[str | BinaryIO]:
-        """Give what HDF5's own library can open: the local path, or the bytes held in memory."""
+    def local_path(self) -> Iterator[str | BinaryIO | Held]:
+        """Give what HDF5's own library can open: a path, or the bytes that are here."""
         if self.is_local:
             yield self.url
+        elif self.content is not None:
+            yield io.BytesIO(self.content)
         else:
-            yield io.BytesIO(self.whole())
+            with held(self._passes()) as file:
+                yield file
 
-    def whole(self) -> bytes:
-        """Return all bytes of an object."""
-        if self.content is not None:
-            return self.content
-        filesystem, path = filesystem_of(self.url, self.options)
-        with translated(self.url):
-            return bytes(filesystem.cat_file(path))
+    @contextmanager
+    def at_hand(self) -> Iterator[str | BinaryIO | Held]:
+        """Give the same, with all bytes here."""
+        with self.local_path() as file:
+            if isinstance(file, Held):
+                whole.refuse_large(self.url, self.nbytes)
+                file.bring([(0, self.nbytes)])
+            yield file
+
+    def read(self) -> bytes:
+        """Return all bytes."""
+        content = bytearray(self.nbytes)
+        with self.open() as file:
+            file.read_into(0, memoryview(content))
+        return bytes(content)
+
+    @property
+    def _object(self) -> Object:
+        options, signature = self._how()
+        return object_at(self.url + signature, options)
+
+    def _passes(self, *, gathering: bool = False) -> Passes:
+        mark = self.fingerprint.partition("-")[2]
+        return Passes(self.url, self._object, self.nbytes, mark, gathering)
+
+
+_told: dict[str, tuple[Options, str]] = {}
+"""How this process reached each object: files that are carried over are known by their URL."""
 
 
 def _check(source: Source, now: str) -> None:
@@ -116,25 +171,7 @@ def _check(source: Source, now: str) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Object:
-    url: str
-    filesystem: Any
-    path: str
-
-    def read_into(self, offset: int, into: memoryview) -> None:
-        self.read_parts(offset, [into])
-
-    def read_parts(self, offset: int, parts: Sequence[memoryview]) -> None:
-        wanted = sum(part.nbytes for part in parts)
-        with translated(self.url):
-            found = self.filesystem.cat_file(self.path, start=offset, end=offset + wanted)
-        spread(found, self.url, offset, parts)
-
-
-def expand(
-    urlpath: UrlPath | Iterable[UrlPath], options: Mapping[str, Any] | None = None
-) -> list[Source]:
+def expand(urlpath: UrlPath | Iterable[UrlPath], options: Options | None = None) -> list[Source]:
     """Return the files that a path, URL, file object, list or glob names, fingerprinted.
 
     Raises
@@ -152,18 +189,39 @@ def expand(
             raise NotFound("no files: an empty list was given; name at least one file")
         return found
     url = absolute(urlpath)
+    if re.match(r"https?://[^/]*@", url):
+        raise Refused(
+            f"{plain(url)}: found a user or password in the URL, which messages and records would "
+            "tell; pass them in storage_options"
+        )
     if "*" not in url if "://" in url else not glob.has_magic(url) or os.path.exists(url):
-        return [Source(url, fingerprint(url, options), dict(options or {}))]
+        return [_source(url, options)]
     if "://" in url:
-        filesystem, path = filesystem_of(url, options)
-        scheme = url.split("://", 1)[0]
-        with translated(url):
-            names = [f"{scheme}://{p.lstrip('/')}" for p in sorted(filesystem.glob(path))]
+        names = persistently(url, object_at(url, options or {}).names)
     else:
         names = sorted(p for p in glob.glob(url, recursive=True) if os.path.isfile(p))
     if not names:
         raise NotFound(f"{url}: no file matches; check the pattern")
-    return [Source(name, fingerprint(name, options), dict(options or {})) for name in names]
+    return several(lambda name: _source(name, options), names)
+
+
+def _source(url: str, options: Options | None) -> Source:
+    """Return a file as it is now; an object is asked for once."""
+    if "://" not in url:
+        return Source(url, fingerprint(url, options))
+    head = _head(url, options)
+    nbytes = head.nbytes
+    if nbytes is None:
+        nbytes = whole.fetched(object_at(url, options or {}), head.mark, None).nbytes
+    address, mark, query = url.partition("?")
+    if not _SIGNING.search(query):
+        address, mark, query = url, "", ""
+    _told[address] = dict(options or {}), mark + query
+    return Source(address, f"{nbytes}-{head.mark}", dict(options or {}), signature=mark + query)
+
+
+def _head(url: str, options: Options | None) -> Head:
+    return persistently(url, object_at(url, options or {}).head)
 
 
 def absolute(urlpath: str | os.PathLike[str]) -> str:
@@ -196,7 +254,7 @@ def _read_whole(file: Any) -> Source:
     return Source(name, hashlib.sha256(content).hexdigest()[:32], {}, content)
 
 
-def filesystem_of(url: str, options: Mapping[str, Any] | None) -> tuple[Any, str]:
+def filesystem_of(url: str, options: Options | None) -> tuple[Any, str]:
     """Return the fsspec filesystem of a URL and the path in it."""
     try:
         return fsspec.core.url_to_fs(url, **(options or {}))  # type: ignore[no-any-return]
@@ -204,7 +262,7 @@ def filesystem_of(url: str, options: Mapping[str, Any] | None) -> tuple[Any, str
         raise NotFound(f"{url}: {error}") from None
 
 
-def fingerprint(url: str, options: Mapping[str, Any] | None = None) -> str:
+def fingerprint(url: str, options: Options | None = None) -> str:
     """Return what identifies the present state of a file or object."""
     if "://" not in url:
         with translated(url):
@@ -214,19 +272,11 @@ def fingerprint(url: str, options: Mapping[str, Any] | None = None) -> str:
         if not stat.S_ISREG(state.st_mode):
             raise Refused(f"{url}: is a pipe or device; name a file")
         return _state(state)
-    filesystem, path = filesystem_of(url, options)
-    with translated(url):
-        return _object_state(filesystem.info(path))
+    return _source(url, options).fingerprint
 
 
 def _state(state: os.stat_result) -> str:
     return f"{state.st_size}-{state.st_mtime_ns}-{state.st_ctime_ns}-{state.st_ino}"
-
-
-def _object_state(entry: Mapping[str, Any]) -> str:
-    keys = ("ETag", "etag", "generation", "md5Hash", "LastModified", "mtime", "created")
-    marks = [str(entry[key]) for key in keys if entry.get(key) is not None]
-    return "-".join([str(entry.get("size")), *marks[:1]])
 
 
 @contextmanager

@@ -25,9 +25,10 @@ from h5dask.storage.objectheader import set_space_times
 from h5dask.storage.planned import (
     Plan,
     PlannedArray,
-    expected_nbytes,
     has_large_attrs,
     meta_block_nbytes,
+    metadata_nbytes,
+    values_nbytes,
 )
 from h5dask.storage.remote import translated
 from h5dask.storage.space import Reservation, full_disk_told
@@ -39,13 +40,13 @@ _PLAIN_GROUP = GroupForm()
 
 
 @unsearched()
-def create(path: str, plan: Plan) -> dict[str, ChunkIndex]:
+def create(path: str, plan: Plan, *, sparse: bool = False) -> dict[str, ChunkIndex]:
     """Make a file without values, close it, and return where the values' bytes belong.
 
-    All space that the bytes will take is reserved. Datasets whose bytes follow are allocated at
-    once and never filled; afterwards the file says of them what their form says, so that HDF5
-    extends them later as it would have done. A plan gives the same bytes every time, unless a
-    form records times.
+    All space that the bytes will take is reserved, unless the file is to be sparse. Datasets whose
+    bytes follow are allocated at once and never filled; afterwards the file says of them what
+    their form says, so that HDF5 extends them later as it would have done. A plan gives the same
+    bytes every time, unless a form records times.
 
     Parameters
     ----------
@@ -53,6 +54,9 @@ def create(path: str, plan: Plan) -> dict[str, ChunkIndex]:
         Local path; a file that is there is overwritten, and removed where this fails.
     plan : Plan
         What the file holds. Memory: about 2 kB a dataset, and one block of `values` at a time.
+    sparse : bool, default False
+        Whether places of bytes that follow stay holes, which take no space: such a file is
+        never filled, it only says what lies around them.
 
     Returns
     -------
@@ -82,10 +86,10 @@ def create(path: str, plan: Plan) -> dict[str, ChunkIndex]:
             held = alike(plan, image)
             rest = without(plan, held) if held else plan
             access.set_meta_block_size(meta_block_nbytes(rest))
-            with Reservation(path) as space:
+            with Reservation(path, sparse=sparse) as space:
                 space.need(len(image))
                 stamped = stamp(path, image, held, space) if held else {}
-                space.need(expected_nbytes(rest))
+                space.need(metadata_nbytes(rest), values_nbytes(rest))
                 datasets = _fill_in(path, rest, access, space)
                 set_space_times(path, datasets.times)
                 space.finish()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from h5py import h5t
@@ -68,11 +68,17 @@ class Heaps:
         The whole file.
     base : int
         What to add to addresses: the size of the user block.
+    there : callable, optional
+        Takes offset and size of bytes; whether they are here already. What an object's own header
+        takes is: HDF5 has read it.
     """
 
-    def __init__(self, view: memoryview, base: int) -> None:
+    def __init__(
+        self, view: memoryview, base: int, there: Callable[[int, int], bool] | None = None
+    ) -> None:
         self._view = view
         self._base = base
+        self._there = there
         self._known: dict[int, dict[int, int]] = {}
 
     def refuse_endless(self, address: int) -> None:
@@ -101,10 +107,17 @@ class Heaps:
 
     def _sizes(self, offset: int) -> dict[int, int]:
         if offset not in self._known:
+            if self._there is not None and self._lacks(offset, self._there):
+                raise Unsound("a heap that isn't here yet")
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             self._known[offset] = _object_sizes(self._view, offset)
         return self._known[offset]
+
+    def _lacks(self, offset: int, there: Callable[[int, int], bool]) -> bool:
+        if not there(offset, _COLLECTION.size):
+            return True
+        return not there(offset, _COLLECTION.unpack_from(self._view, offset)[2])
 
 
 def _object_sizes(view: memoryview, offset: int) -> dict[int, int]:

@@ -64,19 +64,23 @@ class Reservation:
     ----------
     path : str
         A file that exists.
+    sparse : bool, default False
+        Whether what follows later stays a hole in the file, which takes no space.
 
     Notes
     -----
     On a filesystem that can't reserve, on one in memory (where it would write every page once
-    more) and outside Linux the free space is looked up instead.
+    more), outside Linux and of a sparse file the free space is looked up instead.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, sparse: bool = False) -> None:
         self.path = path
         self._needed = 0
+        self._holes = 0
         self._held = 0
+        self._sparse = sparse
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self._reserves = _fallocate is not None and not _is_in_memory(self._file)
+        self._reserves = _fallocate is not None and not sparse and not _is_in_memory(self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -93,8 +97,8 @@ class Reservation:
         """Let go of the file; what is reserved beyond its end stays until it is cut."""
         os.close(self._file)
 
-    def need(self, nbytes: int) -> None:
-        """Reserve `nbytes` more.
+    def need(self, nbytes: int, later: int = 0) -> None:
+        """Reserve `nbytes` more, and room for `later` bytes that follow once the file is closed.
 
         Raises
         ------
@@ -102,7 +106,8 @@ class Reservation:
             Where the disk, a quota or the limit of file sizes doesn't hold that much.
         """
         first = not self._needed
-        self._needed += nbytes
+        self._needed += nbytes + later
+        self._holes += later if self._sparse else 0
         self._refuse_beyond_limit()
         if self._needed <= self._held:
             return
@@ -130,8 +135,8 @@ class Reservation:
         """Compare with what the system says is left, which it does everywhere."""
         disk = os.fstatvfs(self._file)
         free = disk.f_bavail * disk.f_frsize + os.fstat(self._file).st_blocks * 512
-        if self._needed > free:
-            found = f"needs {self._needed:,} bytes, {free:,} are free on its disk"
+        if self._needed - self._holes > free:
+            found = f"needs {self._needed - self._holes:,} bytes, {free:,} are free on its disk"
             raise OutOfSpace(_sentence(self.path, found))
 
     def _take(self, nbytes: int, *, strict: bool = False) -> bool:

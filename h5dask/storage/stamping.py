@@ -193,7 +193,7 @@ def stamp(
         for place, raw in (*renewed, (_END_AT, struct.pack("<Q", at))):
             file.seek(place)
             file.write(raw)
-        space.need(at - edges[-1] - len(added))
+        space.need(0, at - edges[-1] - len(added))
         file.truncate(at)
     return indexes
 

@@ -18,7 +18,7 @@ import deflate
 import numpy as np
 from numpy.typing import NDArray
 
-from h5dask.chunkindex import ChunkIndex
+from h5dask.chunkindex import ChunkIndex, Ints
 from h5dask.errors import CorruptInput, LayoutError, NotFound
 from h5dask.storage.extents import Piece, lone_run, pieces, runs
 from h5dask.storage.space import full_disk_told
@@ -124,6 +124,33 @@ def write_pieces(
     return receipt
 
 
+def laid_out(
+    path: str, parts: Iterable[Part], dtype: str, fill: bytes | None = None
+) -> Iterator[tuple[Bytes, int]]:
+    """Yield the bytes that `write_pieces` would write, and the offset of each run of them.
+
+    They must be used at once: a buffer may be filled anew with what comes next.
+    """
+    stored = np.dtype(dtype)
+    for index, start, block in parts:
+        _check(path, index, start, block, stored)
+        for raw, places in _in_file_order(path, index, start, block, stored, fill):
+            for offset, at, n in places:
+                yield raw[at : at + n], offset
+
+
+def runs_of(path: str, boxes: Iterable[Box], dtype: str) -> Iterator[tuple[Ints, Ints]]:
+    """Yield offset and bytes of the runs in the file that boxes fill, padding included."""
+    itemsize = np.dtype(dtype).itemsize
+    for index, start, shape in boxes:
+        offset = lone_run(index, start, shape, itemsize)
+        if offset is not None:
+            yield np.array([offset]), np.array([math.prod(shape) * itemsize])
+            continue
+        for piece in pieces(index, start, shape, itemsize, PIECE_NBYTES):
+            yield _runs(path, index, piece, itemsize)
+
+
 def read_receipt(path: str, boxes: Iterable[Box], dtype: str) -> Receipt:
     """Read boxes back and return the receipt that writing them gave, if all is as it was written.
 
@@ -202,14 +229,19 @@ def _to_fill(
 
 def _places(path: str, index: ChunkIndex, piece: Piece, itemsize: int) -> _Places:
     """Return offset in the file, start in the piece and bytes of each of its runs."""
+    offsets, nbytes = _runs(path, index, piece, itemsize)
+    starts = np.cumsum(nbytes) - nbytes
+    return zip(offsets.tolist(), starts.tolist(), nbytes.tolist(), strict=True)
+
+
+def _runs(path: str, index: ChunkIndex, piece: Piece, itemsize: int) -> tuple[Ints, Ints]:
     offsets, nbytes = runs(index, piece, itemsize)
     if int(offsets.min()) < 0:
         raise LayoutError(
             f"{path}: a block lies in chunks that aren't allocated, in a dataset of shape "
             f"{index.shape!r}; write a dataset with filters chunk by chunk"
         )
-    starts = np.cumsum(nbytes) - nbytes
-    return zip(offsets.tolist(), starts.tolist(), nbytes.tolist(), strict=True)
+    return offsets, nbytes
 
 
 def _staged(piece: Piece, block: NDArray[Any], stored: np.dtype[Any], fill: bytes | None) -> Bytes:

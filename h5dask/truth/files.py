@@ -48,7 +48,9 @@ def open_base(
     return open_vectors(urlpath, variable=variable, select=select)
 
 
-def open_labels(urlpath: UrlPath) -> NDArray[Any]:
+def open_labels(
+    urlpath: UrlPath, *, storage_options: Mapping[str, Any] | None = None
+) -> NDArray[Any]:
     """Return the labels that a file of numpy's (.npy) holds, one a vector.
 
     Raises
@@ -58,9 +60,9 @@ def open_labels(urlpath: UrlPath) -> NDArray[Any]:
     LayoutError
         It holds something else.
     """
-    (source,) = expand(urlpath)
+    (source,) = expand(urlpath, storage_options)
     try:
-        found = np.load(io.BytesIO(source.whole()), allow_pickle=False)
+        found = np.load(io.BytesIO(source.read()), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise CorruptInput(f"{source.url}: {error}; expected labels in a .npy") from None
     if not isinstance(found, np.ndarray) or found.ndim != 1 or found.dtype.kind not in "iuU":

@@ -53,7 +53,7 @@ def test_of_many_at_once_one_works(tmp_path: Path) -> None:
 
 def left_by(path: Path, **changes: object) -> None:
     """Leave the lease of another owner."""
-    owner = replace(leases._myself(), **changes)  # type: ignore[arg-type]
+    owner = replace(leases.myself(), **changes)  # type: ignore[arg-type]
     path.write_text(json.dumps({name: getattr(owner, name) for name in owner.__slots__}))
 
 

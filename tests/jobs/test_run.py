@@ -16,6 +16,7 @@ import pytest
 import h5dask
 from h5dask.errors import AccessDenied, Conflict, InputChanged, NotFound, Refused
 from h5dask.jobs import Job, Policy, record, run
+from h5dask.jobs.outputs import outputs_at
 from h5dask.testing import example, example_file
 from tests.files.same import differences
 
@@ -247,8 +248,8 @@ def test_where_an_output_can_t_be(source: Path, tmp_path: Path) -> None:
         run(copied, source, tmp_path / "gone" / "b.h5")
     with pytest.raises(NotFound, match="is a folder; name a file in it"):
         run(copied, source, tmp_path / "in")
-    with pytest.raises(Refused, match="a run's output is a local path"):
-        run(copied, source, "memory://b.h5")
+    with pytest.raises(Refused, match=r"b\.h5: a web server takes no outputs"):
+        run(copied, source, "http://127.0.0.1:9/b.h5")
     with pytest.raises(NotFound, match="no such file"):
         run(copied, tmp_path / "gone.h5", tmp_path / "b.h5")
 
@@ -260,6 +261,16 @@ def test_a_folder_without_permission(source: Path, output: Path, monkeypatch: An
     monkeypatch.setattr(os, "makedirs", denied)
     with pytest.raises(AccessDenied, match=r"b.h5.h5dask: can't be made \(Permission denied\)"):
         run(copied, source, output)
+
+
+def test_a_part_that_has_its_name_already(tmp_path: Path) -> None:
+    part, output = tmp_path / "part.h5", tmp_path / "b.h5"
+    part.write_text("whole")
+    os.link(part, output)
+    there = outputs_at(output, keep=1)
+    assert there.publish(str(part), "b.h5", overwrite=True) is None
+    assert os.listdir(tmp_path) == ["b.h5"]
+    assert output.stat().st_nlink == 1
 
 
 def test_another_run_is_at_it(source: Path, output: Path) -> None:

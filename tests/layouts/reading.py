@@ -12,6 +12,7 @@ from h5dask import check
 from h5dask.check.structure import place_in, problems
 from h5dask.contents import Contents
 from h5dask.grouping import Arranged, Arrangement, arrange
+from h5dask.groups import Groups
 from h5dask.layout import Layout
 from h5dask.problem import Problem
 from h5dask.storage.describe import describe
@@ -20,6 +21,12 @@ from h5dask.storage.describe import describe
 def contents(path: Path) -> Contents:
     """Describe a file under its bare name."""
     return describe(str(path), subject=path.name, fingerprint="")[0]
+
+
+def taken(groups: Groups, dim: str) -> list[list[int]]:
+    """Return which rows of a Dataset each group takes, consecutive ones one by one too."""
+    every = np.arange(1 + sum(groups.counts[dim].tolist()) * 99)
+    return [every[rows].tolist() for rows in groups.rows[dim]]
 
 
 def structure(layout: Layout, path: Path) -> tuple[Problem, ...]:

@@ -17,6 +17,7 @@ from h5dask.grouping import arrange
 from h5dask.layout import Labels
 from tests.files import LAYOUTS
 from tests.layouts.reading import contents
+from tests.layouts.reading import taken as taken_by
 from tests.made import contents as made
 from tests.made import text
 
@@ -69,9 +70,7 @@ def labels(*parts: list[tuple[str, str, int]]) -> Labels:
 
 def grouped(given: Labels, found: Contents | None = None) -> dict[tuple[str, ...], list[int]]:
     groups = LAYOUT.groups(given, found)
-    return {
-        key: taken.tolist() for key, taken in zip(groups.keys, groups.rows["record"], strict=True)
-    }
+    return dict(zip(groups.keys, taken_by(groups, "record"), strict=True))
 
 
 PLAIN = {"": 3}
@@ -122,14 +121,15 @@ def test_shuffled_records_go_to_their_group_in_their_order(
         return
     groups = LAYOUT.groups(taken, found)
     assert groups.keys == arrange(LAYOUT, found).groups.keys
-    for (scenario, branch), rows_taken in zip(groups.keys, groups.rows["record"], strict=True):
+    for (scenario, branch), rows_taken in zip(groups.keys, taken_by(groups, "record"), strict=True):
         assert {(taken["scenario"][i], taken["branch"][i]) for i in rows_taken} <= {
             (scenario, branch)
         }
         first = next((b for b in FORMS if (scenario, b) in held), None)
         if (scenario, branch) in held:
             assert taken["sample"][rows_taken].tolist() == held[scenario, str(first)]
-    assert sorted(i for r in groups.rows["record"] for i in r.tolist()) == list(range(len(kept)))
+    every = sorted(i for rows in taken_by(groups, "record") for i in rows)
+    assert every == list(range(len(kept)))
 
 
 def test_branches_that_hold_different_samples_are_named() -> None:
@@ -180,7 +180,7 @@ def test_new_scenarios_have_the_branches_that_all_of_the_form_have(
 def test_labels_may_lack_branch_and_sample() -> None:
     groups = LAYOUT.groups({"scenario": text(["b", "a", "b"])}, None)
     assert groups.keys == (("b", ""), ("a", ""))
-    assert [taken.tolist() for taken in groups.rows["record"]] == [[0, 2], [1]]
+    assert taken_by(groups, "record") == [[0, 2], [1]]
     assert groups.shapes["logits"] == ((2,), (1,))
 
 

@@ -1,5 +1,6 @@
 """Every form of file that the layouts name, and every rule that a file can break."""
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from h5dask.problem import Problem
 from tests.files import LAYOUTS
 from tests.files.broken import BROKEN, REFUSED
 from tests.files.variant import Variant
-from tests.layouts.reading import contents, structure, value_problems
+from tests.layouts.reading import contents, structure, taken, value_problems
 
 
 def cases(groups: dict[str, dict[str, Variant]]) -> list[object]:
@@ -83,8 +84,7 @@ def test_groups_are_found_in_their_labels(name: str, variant: Variant, tmp_path:
     assert groups.keys == arrangement.groups.keys
     for dim, counts in arrangement.groups.counts.items():
         assert groups.counts[dim].tolist() == counts.tolist()
-        taken = [row for rows in groups.rows[dim] for row in rows.tolist()]
-        assert taken == list(range(int(counts.sum())))
+        assert [*chain.from_iterable(taken(groups, dim))] == list(range(int(counts.sum())))
     for variable in arrangement.variables:
         lead = groups.shapes[variable.name]
         for path, shape in zip(variable.paths[0], lead, strict=True):

@@ -1,14 +1,17 @@
 """Structures as labels, and back: numbers, axes, grids, the flat form, joined files."""
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import h5dask
 from h5dask import layouts
 from h5dask.check.structure import problems
 from h5dask.contents import Contents
@@ -18,6 +21,7 @@ from h5dask.groups import Groups
 from h5dask.layout import Labels
 from tests.files import LAYOUTS
 from tests.layouts.reading import contents
+from tests.layouts.reading import taken as taken_by
 from tests.made import contents as made
 from tests.made import text
 
@@ -173,14 +177,15 @@ def test_shuffled_sequences_find_their_place(shapes: dict[str, Shape], random: A
     taken = {name: column[order] for name, column in whole.items()}
     groups = LAYOUT.groups(taken, found)
     assert keys(groups) == sorted(kept, key=int)
-    assert [len(rows) for rows in groups.rows["sequence"]] == groups.counts["sequence"].tolist()
-    back = [order[row] for rows in groups.rows["sequence"] for row in rows.tolist()]
+    held, owned_by = taken_by(groups, "sequence"), taken_by(groups, "residue")
+    assert [len(rows) for rows in held] == groups.counts["sequence"].tolist()
+    back = [order[row] for rows in held for row in rows]
     assert back == original
     assert groups.shapes["sequences"] == tuple(shapes[key] for key in sorted(kept, key=int))
     ends = np.cumsum(taken["row_size"])
-    for rows, residues in zip(groups.rows["sequence"], groups.rows["residue"], strict=True):
+    for rows, residues in zip(held, owned_by, strict=True):
         owned = [list(range(ends[r] - taken["row_size"][r], ends[r])) for r in rows]
-        assert residues.tolist() == [residue for part in owned for residue in part]
+        assert residues == [residue for part in owned for residue in part]
 
 
 def test_groups_keep_their_names_and_new_ones_get_free_ones() -> None:
@@ -216,7 +221,7 @@ def test_labels_that_are_absent_have_one_value_and_samples_count() -> None:
     given = {"structure": np.array([1, 1, 0]), "row_size": np.array([2, 2, 3])}
     groups = LAYOUT.groups(given, None)
     assert groups.shapes["sequences"] == ((1, 1, 3), (2, 1, 2))
-    assert [rows.tolist() for rows in groups.rows["residue"]] == [[4, 5, 6], [0, 1, 2, 3]]
+    assert taken_by(groups, "residue") == [[4, 5, 6], [0, 1, 2, 3]]
 
 
 def test_labels_with_gaps_are_grids_all_the_same() -> None:
@@ -320,3 +325,70 @@ def test_the_index_cuts_sequences_and_residues_together() -> None:
     ds = LAYOUT.example(np.random.default_rng(0))
     assert ds.sel(structure=7).sizes == {"residue": 24, "aa": 21, "sequence": 4}
     assert "".join(ds.aa.values) == "ACDEFGHIKLMNPQRSTVWYX"
+
+
+def told(path: Path, **shapes: Any) -> list[str]:
+    """Return what is said of a file of structures of these shapes, or of these attributes."""
+    with h5py.File(path, "w") as f:
+        for name, (shape, attrs) in shapes.items():
+            group = f.create_group(name)
+            group["sequences"] = np.zeros(shape, np.int32)
+            sizes = zip(("num_samples", "num_noise_levels", "sequence_length"), shape, strict=True)
+            group.attrs.update({**dict(sizes), **attrs})
+    found = h5dask.validate(path, notes=True)
+    return [f"{one.level} {str(one).removeprefix(f'{path}: ')}" for one in found]
+
+
+def test_numbers_that_are_not_those_of_the_names(tmp_path: Path) -> None:
+    swapped = {f"structure_{i}": ((2, 1, 9), {"structure_index": 1 - i}) for i in range(2)}
+    first, second = told(tmp_path / "a.h5", **swapped)
+    assert first.startswith("note /structure_0: attribute 'structure_index' is 1; expected 0, as")
+    assert second.startswith("note /structure_1: attribute 'structure_index' is 0; expected 1, as")
+
+
+def test_groups_of_one_number(tmp_path: Path) -> None:
+    two = {f"structure_{key}": ((2, 1, 9), {"structure_index": int(key)}) for key in ("0", "00")}
+    found = told(tmp_path / "a.h5", **two)
+    assert "problem /structure_00: a name of the same number as /structure_0" in " ".join(found)
+
+
+def test_one_name_of_several_structures(tmp_path: Path) -> None:
+    names = {"structure_id": "1ABC"}
+    alike = {f"structure_{i}": ((2, 1, 9), {"structure_index": i, **names}) for i in range(2)}
+    (found,) = told(tmp_path / "a.h5", **alike)
+    assert found.startswith("note /structure_1: attribute 'structure_id' is '1ABC'; expected a nam")
+
+
+@pytest.mark.parametrize(("shape", "what"), [((0, 1, 9), "samples"), ((2, 1, 0), "residues")])
+def test_structures_without_anything(shape: Shape, what: str, tmp_path: Path) -> None:
+    shapes = {"structure_0": ((2, 1, 9), {}), "structure_1": (shape, {})}
+    both = {n: (s, {"structure_index": i}) for i, (n, (s, _)) in enumerate(shapes.items())}
+    (found,) = told(tmp_path / "a.h5", **both)
+    assert found.startswith(f"problem /structure_1: no {what}: sequences of shape {shape!r}")
+
+
+def test_a_group_that_is_no_structure(tmp_path: Path) -> None:
+    told(tmp_path / "a.h5", structure_0=((2, 1, 9), {"structure_index": 0}))
+    with h5py.File(tmp_path / "a.h5", "a") as f:
+        f.create_group("structure_meta")
+    (found,) = h5dask.validate(tmp_path / "a.h5", notes=True)
+    assert "/structure_meta: a group that is not a structure" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("width", "said"),
+    [
+        ((2, 1, 8, 21), r"shape \(2, 1, 8, 21\); expected \(2, 1, 9, 21\), as"),
+        ((2, 1, 9, 20), "20 along aa, shape .*; expected 21 along this axis"),
+    ],
+)
+def test_logits_of_another_shape_are_told_once(width: Shape, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    told(path, **{f"structure_{i}": ((2, 1, 9), {"structure_index": i}) for i in range(2)})
+    with h5py.File(path, "a") as f:
+        f["structure_0/logits"] = np.zeros(width, np.float32)
+        f["structure_1/logits"] = np.zeros((2, 1, 9, 21), np.float32)
+    (found,) = h5dask.validate(path, values=True)
+    assert re.search(rf"/structure_0/logits: {said}", str(found))
+    with pytest.raises(LayoutError, match=r"/structure_0/logits: .*(8|20)"):
+        h5dask.open_dataset(path)

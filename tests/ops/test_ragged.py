@@ -197,8 +197,9 @@ def test_longer_and_shorter_than_the_longest() -> None:
     check(ds, pad(ds, max_length=4, truncate=True), 4)
     with pytest.raises(Refused, match=r"max_length: found 4, but structure 11 has up to 5 res"):
         pad(ds, max_length=4)
-    with pytest.raises(Refused, match="max_length: found 0; expected 1 or more"):
-        pad(ds, max_length=0)
+    for wrong in (0, "40", 4.5):
+        with pytest.raises(Refused, match=f"max_length: found {wrong!r}; expected a whole number"):
+            pad(ds, max_length=wrong)  # type: ignore[arg-type]
     cut = split(pad(ds, max_length=4, truncate=True))
     assert cut.row_size.values.tolist() == [3, 3, 4, 4, 0, 0]
 

@@ -23,6 +23,7 @@ from tests.files.proteins import VARIANTS
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*left out of the joined Dataset:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*unknown attribute:UserWarning"),
+    pytest.mark.filterwarnings("ignore:schema_version. found:UserWarning"),
 ]
 
 
@@ -114,7 +115,7 @@ def test_only_new_files_are_read(folder: Path, read: set[str]) -> None:
     assert read >= {"a.h5", "b.h5"}
     read.clear()
     assert run(folder) == 0
-    assert not read
+    assert not any(name.endswith(".h5") for name in read)
     put(folder, "c", "campaign")
     assert run(folder) == 0
     assert "c.h5" in read
@@ -192,6 +193,75 @@ def test_recovery_of_natives(folder: Path) -> None:
     native = (profiles["sample"] == 0) & profiles.noise[profiles.in_profile].values.__eq__(0)
     assert profiles.recovery.max() == 1
     assert native.any()
+    assert "Recovery of the consensus" in (folder / "out/report.html").read_text(encoding="utf-8")
+
+
+def test_a_reference_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, reference="nowhere.fasta") == 2
+    assert "nowhere.fasta" in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+def numbers(folder: Path) -> dict[tuple[str, int], int]:
+    """Return the number of each structure, by its file's name and its number there."""
+    table = pd.read_csv(folder / "out/merged.csv", keep_default_na=False)
+    return {(Path(t.source).stem, t.source_structure): t.structure for t in table.itertuples()}
+
+
+def test_numbers_stay_whatever_comes(folder: Path) -> None:
+    assert run(folder) == 0
+    first = numbers(folder)
+    put(folder, "0", "first_generation")  # alike numbered, first by name
+    assert run(folder) == 0
+    second = numbers(folder)
+    assert second.items() >= first.items()
+    os.utime(folder / "landing/a.h5", ns=(1, 1))
+    assert run(folder) == 0
+    assert numbers(folder) == second
+    check(folder, ["0", "a", "b"])
+    assert run(folder, "--force") == 0
+    assert numbers(folder) == second
+    put(folder, "a", "many_structures")  # another file of the same name
+    assert run(folder) == 0
+    third = numbers(folder)
+    assert {key: n for key, n in third.items() if key in second}.items() <= second.items()
+    assert len(set(third.values())) == len(third)
+    check(folder, ["0", "a", "b"])
+
+
+@pytest.mark.parametrize("vanished", ["keep", "remove"])
+def test_structures_of_files_that_vanish(vanished: str, folder: Path) -> None:
+    def again(*options: str) -> dict[tuple[str, int], int]:
+        text = 'landing = "landing"\noutput = "out"\nsettle = 0.0\n[policy]\n'
+        text += f'vanished = "{vanished}"\n'
+        (folder / "merge.toml").write_text(text)
+        assert main([str(folder / "merge.toml"), "--quiet", *options]) == 0
+        return numbers(folder)
+
+    whole = again()
+    kept = opened(folder)
+    (folder / "landing/a.h5").unlink()
+    left = {key: number for key, number in whole.items() if key[0] == "b"}
+    assert again() == (whole if vanished == "keep" else left)
+    put(folder, "c", "no_logits")
+    put(folder, "b", "campaign_with_logits")
+    for options in ([], ["--force"]):
+        after = again(*options)
+        assert after.items() >= (whole if vanished == "keep" else left).items()
+        assert {name for name, _ in after} == {"b", "c"} | ({"a"} if vanished == "keep" else set())
+        if vanished == "keep":
+            number = whole["a", next(n for name, n in whole if name == "a")]
+            xr.testing.assert_equal(
+                opened(folder).sel(structure=number).sequences, kept.sel(structure=number).sequences
+            )
+
+
+def test_named_and_nameless_structures_that_come_twice(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(folder, "c", "first_generation")  # whose structures have no names
+    assert run(folder, duplicates="refuse") == 2
+    assert "structure_id '1ABC_A': found in" in capsys.readouterr().err
 
 
 def test_what_it_would_cost(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

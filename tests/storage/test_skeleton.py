@@ -234,3 +234,22 @@ def test_attributes_beyond_64_kilobytes(tmp_path: Path) -> None:
     create(str(path), Plan(groups={}, arrays=(), attrs={"": (attr("large", large),)}))
     with h5py.File(path) as f:
         assert np.array_equal(f.attrs["large"], large)
+
+
+@pytest.mark.parametrize("chunks", [None, (100, 7)])
+def test_a_sparse_file_is_the_same_and_takes_no_space(
+    chunks: tuple[int, ...] | None, tmp_path: Path
+) -> None:
+    plan = planned(form_of("<f4", chunks=chunks), (1 << 20, 7))
+    found = [create(str(tmp_path / name), plan, sparse=name == "b") for name in "ab"]
+    a, b = (tmp_path / name for name in "ab")
+    assert b.stat().st_size == a.stat().st_size > 7 << 22
+    assert b.stat().st_blocks * 512 < (4 if chunks is None else 100) << 16
+    assert a.read_bytes() == b.read_bytes()
+    assert found[0]["x"].offset.tolist() == found[1]["x"].offset.tolist()
+
+
+def test_a_sparse_file_may_be_larger_than_the_disk(tmp_path: Path) -> None:
+    create(str(tmp_path / "a"), planned(form_of("i1"), (2**42,)), sparse=True)
+    assert (tmp_path / "a").stat().st_size > 2**42
+    assert (tmp_path / "a").stat().st_blocks * 512 < 1 << 20

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 Options = Mapping[str, Any]
 """What fsspec's filesystem of the store takes: `storage_options`."""
+TOKEN = "h5dasktoken"
+"""An object's own metadata under which its writer's token stands; Azure allows letters only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +39,13 @@ class Object(Protocol):
     ours that names the URL: NotFound, AccessDenied, InputChanged, Conflict, Refused.
     """
 
-    url: str
-    """What errors call it; without credentials."""
-    parallel: int
-    """Requests that are worth having under way at once."""
+    @property
+    def url(self) -> str:
+        """What errors call it; without credentials."""
+
+    @property
+    def parallel(self) -> int:
+        """Requests that are worth having under way at once."""
 
     def head(self) -> Head:
         """Ask for its state: one request."""

@@ -7,10 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import dask
-from dask.utils import parse_timedelta
-
 from h5dask.errors import StoreUnavailable
+from h5dask.storage.stores import settings
 from h5dask.words import seconds_in_words
 
 Result = TypeVar("Result")
@@ -18,6 +16,8 @@ DEADLINE = "60 s"
 """From the first attempt at a request, where `h5dask.store-deadline` says nothing else."""
 TIMEOUT = "15 s"
 """Without a byte from the store, where `h5dask.store-timeout` says nothing else."""
+AT_LENGTH = 3600.0
+"""Seconds that a request for a whole object may take as long as its bytes keep coming."""
 _FIRST, _LONGEST = 0.05, 5.0
 """Seconds of the first pause at most, and of any; each is drawn anew below its bound."""
 
@@ -44,13 +44,12 @@ class Whole(Exception):
 
 def deadline() -> float:
     """Return the seconds in which a request must have succeeded."""
-    return float(parse_timedelta(dask.config.get("h5dask.store-deadline", DEADLINE)))
+    return settings.seconds("deadline", DEADLINE)
 
 
 def timeout() -> float:
     """Return the seconds after which a silent store is given up, for this attempt."""
-    told = parse_timedelta(dask.config.get("h5dask.store-timeout", TIMEOUT))
-    return min(float(told), deadline())
+    return min(settings.seconds("timeout", TIMEOUT), deadline())
 
 
 def persistently(url: str, attempt: Callable[[], Result]) -> Result:

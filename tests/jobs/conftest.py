@@ -1,0 +1,5 @@
+"""Fixtures of runs."""
+
+from tests.bucket import bucket, moto_server
+
+__all__ = ["bucket", "moto_server"]
