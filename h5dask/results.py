@@ -190,12 +190,13 @@ def _write_zarr_to_store(
     ds: xr.Dataset, url: str, options: Mapping[str, Any] | None, *, overwrite: bool
 ) -> None:
     """Write a Zarr group to a store; its objects appear one by one, and go where one fails."""
+    told = _zarr_options(url, options)
     if not overwrite and persistently(url, object_at(f"{url}/*", options).names):
         raise _conflict(url)
     try:
         with reached(url):
             with _in_one_line(url):
-                writing = _zarr(ds, url, overwrite=overwrite, storage_options=dict(options or {}))
+                writing = _zarr(ds, url, overwrite=overwrite, storage_options=told)
             compute(writing)
     except Conflict:  # another writer's, which appeared meanwhile
         raise
@@ -221,6 +222,15 @@ def _zarr(ds: xr.Dataset, url: str, *, overwrite: bool = False, **options: Any) 
     """Return what writes a group without consolidated metadata, which Zarr 3 doesn't know."""
     mode: Literal["w", "w-"] = "w" if overwrite else "w-"
     return _even(ds).to_zarr(url, mode=mode, compute=False, consolidated=False, **options)
+
+
+def _zarr_options(url: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what fsspec is told for Zarr: a listing from before wouldn't show what is new."""
+    if url.startswith(("sftp://", "ssh://")):
+        raise Refused(
+            f"{url}: Zarr isn't read or written by SFTP here; copy the folder, or use .nc"
+        )
+    return {"use_listings_cache": False, **(options or {})}
 
 
 def _even(ds: xr.Dataset) -> xr.Dataset:
@@ -270,7 +280,8 @@ def open_any(urlpath: str, *, storage_options: Mapping[str, Any] | None = None) 
     options = dict(storage_options or {}) if "://" in name else None
     if name.endswith(".zarr"):
         with reached(name):
-            opening = partial(xr.open_zarr, name, consolidated=False, storage_options=options)
+            told = _zarr_options(name, options) if "://" in name else None
+            opening = partial(xr.open_zarr, name, consolidated=False, storage_options=told)
             return _result(name, opening)
     if name.endswith(".nc"):
         if "://" in name:

@@ -78,6 +78,7 @@ class StoredArray(BackendArray):
     ) -> None:
         self.name = name
         self.sources = sources
+        self.in_store = not all(source.is_local for source in sources)
         self.segments = segments
         self.forms = forms
         self.trailing = trailing
@@ -117,8 +118,7 @@ class StoredArray(BackendArray):
                 break
             except CorruptInput as error:
                 # What a network has damaged comes right, or is damaged elsewhere, the next time.
-                local = all(source.is_local for source in self.sources)
-                if local or str(error) == said or attempt == _ATTEMPTS - 1:
+                if not self.in_store or str(error) == said or attempt == _ATTEMPTS - 1:
                     raise
                 said = str(error)
                 for source in self.sources:
@@ -151,8 +151,10 @@ class StoredArray(BackendArray):
         self, rows: Selection, lanes: list[int], boxes: tuple[slice, ...]
     ) -> Callable[[], None] | None:
         """Return what asks stores for the rows behind these, where one run follows another."""
+        if self.dtype == object or not self.in_store:
+            return None
         runs = list(islice(rows.runs(), 2))
-        if self.dtype == object or len(runs) != 1 or all(s.is_local for s in self.sources):
+        if len(runs) != 1:
             return None
         (_, run), n = runs[0], self.shape[0]
         marks = tuple(source.fingerprint for source in self.sources)

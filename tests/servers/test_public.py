@@ -143,6 +143,10 @@ def test_a_pattern(endpoint: Endpoint, folder: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [".zarr", ".nc"])
 def test_results(writable: Endpoint, folder: str, ending: str) -> None:
     url, options = f"{writable.url}/{folder}/r{ending}", writable.options
+    if ending == ".zarr" and url.startswith("sftp://"):
+        with pytest.raises(Refused, match=r"r\.zarr: Zarr isn't read or written by SFTP"):
+            write_result(RESULT, url, storage_options=options)
+        return
     for _ in range(2):
         write_result(RESULT, url, overwrite=True, storage_options=options)
         found = open_any(url, storage_options=options).compute()
@@ -156,10 +160,11 @@ def test_results_of_a_verb(writable: Endpoint, folder: str, tmp_path: Path) -> N
     options = writable.options
     summary = h5dask.summarize(h5dask.open_dataset(url, storage_options=options), "record")
     local = h5dask.summarize(h5dask.open_dataset(example_file("activations")), "record")
-    write_result(summary, f"{writable.url}/{folder}/s.zarr", storage_options=options)
-    write_result(local, f"{tmp_path}/s.zarr")
-    found = open_any(f"{writable.url}/{folder}/s.zarr", storage_options=options).compute()
-    xr.testing.assert_identical(found, open_any(f"{tmp_path}/s.zarr").compute())
+    ending = ".nc" if url.startswith("sftp://") else ".zarr"
+    write_result(summary, f"{writable.url}/{folder}/s{ending}", storage_options=options)
+    write_result(local, f"{tmp_path}/s{ending}")
+    found = open_any(f"{writable.url}/{folder}/s{ending}", storage_options=options).compute()
+    xr.testing.assert_identical(found, open_any(f"{tmp_path}/s{ending}").compute())
 
 
 def test_changed_after_opening(ranged: Endpoint, folder: str) -> None:
