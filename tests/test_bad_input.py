@@ -92,12 +92,12 @@ def test_what_is_no_file_says_so(opener: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_protocol_is_told_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match=r"nosuch://a/b\.h5: Protocol not known: nosuch"):
+    with pytest.raises(NotFound, match=r"nosuch://a/b\.h5: unknown scheme 'nosuch'"):
         h5dask.open_dataset("nosuch://a/b.h5")
     failing = example("episodes").chunk()
     failing["embeddings"] = failing.embeddings.copy(data=never(failing.embeddings))
     for overwrite in (True, False):
-        with pytest.raises(NotFound, match=r"nosuch://a/b\.h5: Protocol not known: nosuch"):
+        with pytest.raises(NotFound, match=r"nosuch://a/b\.h5: unknown scheme 'nosuch'"):
             h5dask.write_dataset(failing, "nosuch://a/b.h5", overwrite=overwrite)
 
 

@@ -378,7 +378,9 @@ def test_verb_writes_the_page(tmp_path: Path) -> None:
 def test_verb_tells_errors_as_lines(tmp_path: Path) -> None:
     told = call("report", example_file("ann"), "-o", tmp_path / "ann.txt", "--quiet")
     assert told.exit_code == 2
-    assert re.fullmatch(r"Error: .*ann\.txt: a report is .*; name one\n", told.stderr)
+    assert re.fullmatch(
+        r"Error: .*ann\.txt: a report's name ends in .html; name such a file\n", told.stderr
+    )
     told = call("report", tmp_path / "absent.h5", "-o", tmp_path / "a.html")
     assert told.exit_code == 2
     assert "absent.h5" in told.stderr

@@ -143,7 +143,7 @@ def profile(
     inputs = _inputs(ds)
     known = background_of(background, ds) if "logits" in inputs else None
     natives = None if reference is None else matched(structures, reference)
-    profiles = Profiles.of(structures, inputs.get("logits", inputs["sequences"]))
+    profiles = _in_blocks(structures, inputs)
     files = ds["source"].values if "source" in ds.coords else None
     subject = str(ds.encoding.get("source", "sequences") if files is None else "sequences")
     folded = fold(
@@ -168,6 +168,14 @@ def profile(
     return result if any(map(is_lazy, inputs.values())) else result.compute()
 
 
+def _in_blocks(structures: Structures, inputs: Mapping[str, xr.DataArray]) -> Profiles:
+    """Return profiles in blocks of which no more is found, about, than the blocks read hold."""
+    largest = inputs.get("logits", inputs["sequences"])
+    n_samples = max(1, int(structures.firsts[-1])) / max(1, len(structures.numbers))
+    parts = round(_POSITION * len(largest) / n_samples / max(1, largest.nbytes))
+    return Profiles.of(structures, largest, max(1, parts) if "logits" in inputs else 1)
+
+
 def profile_cost(ds: xr.Dataset, *, stored: Forms | None = None) -> Cost:
     """Return what `profile` takes.
 
@@ -188,7 +196,7 @@ def profile_cost(ds: xr.Dataset, *, stored: Forms | None = None) -> Cost:
     """
     structures = Structures.of(ds, "sequences", ("sample", *APART))
     inputs = _inputs(ds)
-    profiles = Profiles.of(structures, inputs.get("logits", inputs["sequences"]))
+    profiles = _in_blocks(structures, inputs)
     read = reading(xr.Dataset(inputs), stage="profile", stored=stored)
     memory = read.memory + _POSITION * max(profiles.chunks("position"))
     for x in inputs.values():

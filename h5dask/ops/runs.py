@@ -6,6 +6,7 @@ An owner is a row of labels, or several neighboring ones. What is done with a bl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import dask.array as da
 import numpy as np
@@ -58,3 +59,15 @@ def lengths_of(ends: Ints, at: Ints) -> tuple[int, ...]:
     """
     borders = np.append(0, ends)[at]
     return tuple(np.diff(borders, prepend=0).tolist())
+
+
+def even(whole: int, parts: int) -> list[int]:
+    """Return a length in parts that differ by one at most.
+
+    Examples
+    --------
+    >>> even(10, 3), even(1, 3), even(0, 3)
+    ([3, 3, 4], [0, 0, 1], [0, 0, 0])
+    """
+    edges = [whole * i // parts for i in range(parts + 1)]
+    return [stop - start for start, stop in pairwise(edges)]

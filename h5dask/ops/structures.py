@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from h5dask.errors import Refused
 from h5dask.indexes import RaggedIndex
 from h5dask.ops.folding import blocked, views
-from h5dask.ops.runs import Ints, cuts, lengths_of
+from h5dask.ops.runs import Ints, cuts, even, lengths_of
 
 APART = ("noise", "temperature")
 """Labels that tell a structure's profiles apart."""
@@ -149,7 +149,7 @@ class Profiles:
     """Structures before each block's end: (block,)."""
 
     @classmethod
-    def of(cls, structures: Structures, x: xr.DataArray) -> Self:
+    def of(cls, structures: Structures, x: xr.DataArray, parts: int = 1) -> Self:
         """Return profiles in blocks about those that x, values along residues, has.
 
         Parameters
@@ -158,6 +158,8 @@ class Profiles:
             With the labels `APART`.
         x : (residue, ...) DataArray
             Where it has no blocks, they are of 16 MiB.
+        parts : int, default 1
+            Into how many each of those is divided: where more is found of a block than it holds.
         """
         table = structures.index.table
         owner = np.repeat(np.arange(len(structures.numbers)), np.diff(structures.firsts))
@@ -169,7 +171,8 @@ class Profiles:
             new[1:] |= column[order[1:]] != column[order[:-1]]
         of_sequence = np.empty(len(order), np.int64)
         of_sequence[order] = np.cumsum(new) - 1
-        at = cuts(blocked(x.variable).chunks[0], structures.ends)
+        lengths = [n for whole in blocked(x.variable).chunks[0] for n in even(whole, parts)]
+        at = cuts(tuple(lengths), structures.ends)
         return cls(structures=structures, of_sequence=of_sequence, first=order[new], at=at)
 
     @property
