@@ -179,7 +179,7 @@ def test_two_datasets_for_the_same_rows_are_named() -> None:
 
 def test_fixed_sizes_hold() -> None:
     arrays = {"s_1/s": ((5,), "<i4"), "s_1/l": ((5, 4), "<f4")}
-    assert misfits(arrays, FAMILY) == ["f.h5: /s_1/l shape (5, 4)"]
+    assert misfits(arrays, FAMILY) == ["f.h5: /s_1/l 4 along letter, shape (5, 4)"]
 
 
 def test_a_declared_size_beyond_counting_is_described() -> None:
