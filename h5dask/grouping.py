@@ -93,7 +93,7 @@ def arrange(layout: Layout, found: Contents) -> Arrangement:
         groups=groups,
         variables=variables,
         sizes=sizes,
-        misfits=tuple(misfits),
+        misfits=tuple(dict.fromkeys(misfits)),
         unknown=tuple(unknown),
     )
 
