@@ -202,6 +202,8 @@ def expand(urlpath: UrlPath | Iterable[UrlPath], options: Options | None = None)
         names = sorted(p for p in glob.glob(url, recursive=True) if os.path.isfile(p))
     if not names:
         raise NotFound(f"{url}: no file matches; check the pattern")
+    if "://" not in url:
+        return [_source(name, options) for name in names]
     return several(lambda name: _source(name, options), names)
 
 
