@@ -18,7 +18,8 @@ from h5dask.errors import CorruptInput, Refused
 from h5dask.storage import library, soundness
 from h5dask.storage.families import Family
 from h5dask.storage.held import Held
-from h5dask.storage.mapped import Viewed, mapped
+from h5dask.storage.mapped import mapped
+from h5dask.storage.ranges import InMemory
 from h5dask.storage.remote import translated
 from h5dask.storage.visiting import (
     Walk,
@@ -74,7 +75,7 @@ def describe(
                 walk.heap_base = opened.id.get_create_plist().get_userblock()
                 walk.heaps = _heaps(file, view, walk.heap_base)
             walk.view = view
-            walk.values = Viewed(view) if view is not None else None
+            walk.values = InMemory(subject, view) if view is not None else None
             if isinstance(file, Held):
                 walk.view, walk.values = file.view, file
                 walk.missed, walk.there = file.missed, file.there
