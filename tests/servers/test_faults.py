@@ -103,7 +103,8 @@ def test_ranges(store: Endpoint, proxy: Proxy, folder: str, n_requests: int) -> 
     with ThreadPoolExecutor(8) as pool:
         assert ends(lambda: all(pool.map(right, places)))
     assert set(proxy.done) == set(FAULTS)
-    assert proxy.requests.total() == n_requests + proxy.done.total()
+    asked = n_requests + proxy.done.total()  # a fault costs one request more
+    assert asked <= proxy.requests.total() <= asked * 1.05  # as does an answer that comes too late
 
 
 @pytest.mark.parametrize("n_requests", N_REQUESTS)
