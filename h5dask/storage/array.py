@@ -150,7 +150,7 @@ class StoredArray(BackendArray):
     def _reading_ahead(
         self, rows: Selection, lanes: list[int], boxes: tuple[slice, ...]
     ) -> Callable[[], None] | None:
-        """Return what asks stores for the rows behind these, where one run follows another."""
+        """Return what asks stores for the next rows, where one run follows another."""
         if self.dtype == object or not self.in_store:
             return None
         runs = list(islice(rows.runs(), 2))
@@ -163,9 +163,7 @@ class StoredArray(BackendArray):
             return None
 
         def ask() -> None:
-            size, start = run.stop - run.start, ahead.next_row(reader, run.stop)
-            while start < n:
-                slab = slice(start, min(start + size, n))
+            for slab in ahead.runs(reader, run.start, run.stop, n):
                 room = np.empty(
                     (slab.stop - slab.start, *(b.stop - b.start for b in boxes)), self.dtype
                 )
@@ -175,8 +173,6 @@ class StoredArray(BackendArray):
                         self._read_rows(files, lane, slab, boxes, room)
                     if not files.ask_ahead(reader):
                         return
-                start = slab.stop
-                ahead.reached(reader, start)
 
         return ask
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -13,8 +14,9 @@ from h5py import h5d, h5f, h5p
 from numpy.typing import NDArray
 
 from h5dask.chunkindex import Filter
-from h5dask.errors import LayoutError, Refused
+from h5dask.errors import LayoutError, Refused, WorkersLost
 from h5dask.storage import codec, plugins
+from h5dask.storage.parts import PLACING, end_placing
 from h5dask.storage.space import Reservation, full_disk_told
 
 _SHUFFLE = 2
@@ -124,6 +126,16 @@ def _check(
         )
 
 
+def _begin_placing(path: str) -> None:
+    try:
+        os.close(os.open(path + PLACING, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
+    except FileExistsError:
+        raise WorkersLost(
+            f"{path}: a worker was lost, or stands still, while it placed compressed values there; "
+            "nothing was published, write it again"
+        ) from None
+
+
 class ChunkWriter:
     """Places encoded chunks in a file that nobody else has open for writing meanwhile.
 
@@ -134,9 +146,17 @@ class ChunkWriter:
     n_chunks : int
         About how many chunks will be placed: so large a piece of the file is kept for their index.
 
+    Raises
+    ------
+    WorkersLost
+        Somebody began to place chunks in it and hasn't ended.
+
     Notes
     -----
-    Space is reserved ahead of HDF5, so that it never meets a full disk.
+    Space is reserved ahead of HDF5, so that it never meets a full disk. HDF5 changes the chunks'
+    index in several steps, the last ones when the file is closed: of one who was killed it may be
+    torn, and one who is frozen would write his own over what others have placed meanwhile. So a
+    file beside it tells that somebody is at it, and what he leaves unfinished nobody goes on with.
     """
 
     def __init__(self, path: str, n_chunks: int = 1024) -> None:
@@ -149,13 +169,14 @@ class ChunkWriter:
         access.set_file_locking(False, ignore_when_disabled=True)
         access.set_fclose_degree(h5f.CLOSE_STRONG)
         self._space = Reservation(path)
-        try:
+        with ExitStack() as on_failure:
+            on_failure.callback(self._space.close)
             with full_disk_told(path):
+                _begin_placing(path)
+                on_failure.callback(end_placing, path)
                 self._space.need(os.path.getsize(path) + 2 * meta_block)
             self._file = h5f.open(os.fsencode(path), h5f.ACC_RDWR, fapl=access)
-        except BaseException:
-            self._space.close()
-            raise
+            on_failure.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -170,6 +191,7 @@ class ChunkWriter:
             with full_disk_told(self._path):
                 self._file.close()
                 self._space.finish()
+            end_placing(self._path)
         finally:
             self._space.close()
 

@@ -111,13 +111,13 @@ class Passes:
         return True
 
     def _copy(self, offset: int, into: memoryview) -> None:
-        into = into.cast("B") if into.format != "B" or into.ndim != 1 else into
+        target = np.frombuffer(into, np.uint8)  # numpy copies without the interpreter's lock
         done = 0
         while done < into.nbytes:
             at = bisect_right(self.starts, offset + done) - 1
             inside = offset + done - self.starts[at]
             part = self.parts[at][inside : inside + into.nbytes - done]
-            into[done : done + part.nbytes] = part
+            target[done : done + part.nbytes] = np.frombuffer(part, np.uint8)
             done += part.nbytes
 
 
@@ -196,7 +196,7 @@ def ask_ahead(reader: Hashable, file: Passes) -> bool:
 
 
 def _begun(file: Passes, span: Span) -> Future[memoryview]:
-    return _pool().submit(_one, file, span)
+    return _pool(min(file.held.parallel, _connections())).submit(_one, file, span)
 
 
 def _one(file: Passes, span: Span) -> memoryview:
@@ -251,10 +251,10 @@ class _Budget:
 _budget = _Budget()
 
 
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    """Return the threads that make requests."""
-    return ThreadPoolExecutor(_connections(), thread_name_prefix="h5dask-store")
+@lru_cache
+def _pool(n: int) -> ThreadPoolExecutor:
+    """Return the threads that make requests of stores that bear so many at once."""
+    return ThreadPoolExecutor(n, thread_name_prefix="h5dask-store")
 
 
 @lru_cache(maxsize=1)

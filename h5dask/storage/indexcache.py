@@ -1,6 +1,7 @@
 """The metadata pass, remembered between runs: key = URL + fingerprint + version of the index.
 
 Plain numpy and JSON, no pickle; written by rename; bounded; safe to delete and safe when stale.
+Where it lies is told in `remembering`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import hashlib
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -24,9 +27,10 @@ from h5dask.contents import ArrayForm, Attr, Contents, GroupForm, SharedAttrs
 from h5dask.storage.describe import describe
 from h5dask.storage.families import Family
 from h5dask.storage.held import Held, walked
+from h5dask.storage.remembering import folder, folders
 from h5dask.storage.remote import Source
 
-VERSION = 2
+VERSION = 3
 """Version of what is remembered; another one is another key."""
 MOST_NBYTES = 2**30
 """Bytes that the folder may hold; the files unused for longest go first."""
@@ -71,15 +75,6 @@ def _worth(found: tuple[Contents, FileIndex]) -> bool:
     )
 
 
-def folder() -> Path:
-    """Return the folder of remembered indexes: H5DASK_CACHE, else XDG's cache folder."""
-    named = os.environ.get("H5DASK_CACHE")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "h5dask" / "indexes"
-
-
 def _key(source: Source, families: tuple[Family, ...]) -> str:
     marks = [(family.pattern.pattern, family.members, family.attrs) for family in families]
     text = json.dumps([VERSION, source.url, source.fingerprint, marks])
@@ -87,22 +82,30 @@ def _key(source: Source, families: tuple[Family, ...]) -> str:
 
 
 def _load(key: str, source: Source) -> tuple[Contents, FileIndex] | None:
-    path = folder() / f"{key}.npz"
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as columns:
-            found = _decode(columns, source)
-        os.utime(path)
-    except Exception:  # noqa: BLE001 - whatever is wrong with it, the file itself says it all
-        return None
-    return found
+    for path in (place / f"{key}.npz" for place in folders()):
+        try:
+            # Somebody else's is nothing to wait for, as a pipe would be, and nothing to believe.
+            number = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with open(number, "rb") as file:
+                state = os.fstat(number)
+                if not stat.S_ISREG(state.st_mode) or state.st_uid != os.geteuid():
+                    continue
+                with np.load(file, allow_pickle=False) as columns:
+                    found = _decode(columns, source, key)
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, the file itself says it all
+            continue
+        with suppress(OSError):
+            os.utime(path)
+        return found
+    return None
 
 
 def _save(key: str, contents: Contents, index: FileIndex) -> None:
     """Write by rename; a cache that can't be written is done without."""
     target = folder()
     try:
-        columns = _encode(contents, index)
-        target.mkdir(parents=True, exist_ok=True)
+        columns = _encode(contents, index, key)
+        target.mkdir(0o700, parents=True, exist_ok=True)
         number, name = tempfile.mkstemp(dir=target, suffix=".part")
         try:
             with os.fdopen(number, "wb") as file:
@@ -118,18 +121,24 @@ def _save(key: str, contents: Contents, index: FileIndex) -> None:
 
 def _bound(target: Path) -> None:
     """Delete the files unused for longest until the folder is within its bound."""
-    files = sorted((p.stat().st_mtime, p.stat().st_size, p) for p in target.glob("*.npz"))
+    files = []
+    for path in target.glob("*.npz"):
+        with suppress(FileNotFoundError):  # others delete, too
+            files.append(((state := path.stat()).st_mtime, state.st_size, path))
+    files.sort()
     total = sum(size for _, size, _ in files)
     for _, size, path in files:
         if total <= MOST_NBYTES:
             return
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
         total -= size
 
 
-def _encode(contents: Contents, index: FileIndex) -> dict[str, Any]:
+def _encode(contents: Contents, index: FileIndex, key: str) -> dict[str, Any]:
     """Lay everything out as numpy columns and one JSON text."""
     head = {
+        "key": key,
         "nbytes": contents.nbytes,
         "complete": contents.complete,
         "forms": [_plain(asdict(form)) for form in contents.forms],
@@ -222,9 +231,11 @@ def _value(value: Any) -> Any:
     return value
 
 
-def _decode(columns: Any, source: Source) -> tuple[Contents, FileIndex]:
+def _decode(columns: Any, source: Source, key: str) -> tuple[Contents, FileIndex]:
     text = {name: columns[name].tobytes().decode() for name in ("json", "paths", "groups")}
     head = json.loads(text["json"])
+    if head["key"] != key:
+        raise ValueError("another file's")
     paths = tuple(text["paths"].split("\0")) if text["paths"] else ()
     groups = text["groups"].split("\0")
     ranks, sizes = columns["ranks"].tolist(), columns["sizes"].tolist()

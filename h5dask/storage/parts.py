@@ -18,6 +18,11 @@ from h5dask.storage.remote import local_folder
 
 PROBE = ".probe"
 """Ending of a file beside a part, by which workers are asked whether they share its folder."""
+PLACING = ".placing"
+"""Ending of a file beside a part that is there while HDF5's library changes the part."""
+COPY = ".copy"
+"""Ending of the copy that takes a part's place where somebody may still write into it."""
+_BESIDE = (PROBE, PLACING, COPY)
 
 _HOST = socket.gethostname().replace(".", "-")[:63]
 # A container's first process has the same number in every run: the number alone isn't enough.
@@ -36,6 +41,12 @@ def new_part(url: str) -> str:
     """
     folder, prefix = _place(url)
     return os.path.join(folder, f"{prefix}{_HOST}.{os.getpid()}.{_RUN}-{next(_COUNT)}.part")
+
+
+def end_placing(part: str) -> None:
+    """Forget that somebody was placing chunks in a part, which is whole, gone or made anew."""
+    with suppress(FileNotFoundError):
+        os.unlink(part + PLACING)
 
 
 def remove_abandoned(url: str) -> None:
@@ -66,7 +77,9 @@ def _place(url: str) -> tuple[str, str]:
 
 def _is_abandoned(writer: str) -> bool:
     """Whether the end of a part's name tells of a writer that is no more."""
-    match writer.removesuffix(PROBE).split("."):
+    for ending in _BESIDE:
+        writer = writer.removesuffix(ending)
+    match writer.split("."):
         case [host, number, run, "part"] if host == _HOST and number.isdecimal():
             if int(number) == os.getpid():
                 return not run.startswith(f"{_RUN}-")

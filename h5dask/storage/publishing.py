@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from h5dask.errors import Conflict, H5daskError, NotFound, OutOfSpace, Refused
+from h5dask.storage.latecomers import unwritten
 from h5dask.storage.stores import uploads
 from h5dask.storage.stores.appearing import appear, keeps_conditions, once_a_process
 from h5dask.storage.stores.finding import object_at
@@ -36,7 +37,12 @@ class Published:
 
 
 def publish(
-    temporary: str, url: str, options: Mapping[str, Any] | None = None, *, overwrite: bool = True
+    temporary: str,
+    url: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = True,
+    mark: str = "",
 ) -> Published:
     """Make a finished local file appear under its name, whole or not at all, and remove it.
 
@@ -53,6 +59,8 @@ def publish(
         The filesystem's options.
     overwrite : bool, default True
         Whether what is there is replaced.
+    mark : str, optional
+        Of the one object that may be replaced, where the store keeps such a condition.
 
     Raises
     ------
@@ -62,18 +70,19 @@ def publish(
         The disk is full.
     """
     if "://" in url:
-        published = _published_in_store(temporary, url, options, overwrite=overwrite)
+        published = _published_in_store(temporary, url, options, overwrite=overwrite, mark=mark)
         os.unlink(temporary)
         return published
     enforced = None
     try:
         if os.path.exists(url):
             os.chmod(temporary, stat.S_IMODE(os.stat(url).st_mode))
-        sync(temporary)
-        if not overwrite:
-            enforced = _linked(temporary, url)
-        if not enforced:
-            os.replace(temporary, url)
+        with unwritten(temporary):
+            sync(temporary)
+            if not overwrite:
+                enforced = _linked(temporary, url)
+            if not enforced:
+                os.replace(temporary, url)
         sync(os.path.dirname(url), os.O_RDONLY)
     except H5daskError:
         raise
@@ -104,15 +113,15 @@ def sync(path: str, flags: int = os.O_RDWR) -> None:
 
 
 def _published_in_store(
-    temporary: str, url: str, options: Mapping[str, Any] | None, *, overwrite: bool
+    temporary: str, url: str, options: Mapping[str, Any] | None, *, overwrite: bool, mark: str
 ) -> Published:
     large = os.stat(temporary).st_size > AT_ONCE
     if large and uploads.offered(url):
-        return _put_in_parts(temporary, url, options, overwrite=overwrite)
+        return _put_in_parts(temporary, url, options, overwrite=overwrite, mark=mark)
     found, token = object_at(url, options), uuid.uuid4().hex
 
     def put(absent: bool) -> None:
-        found.put(Path(temporary), absent=absent, token=token)
+        found.put(Path(temporary), absent=absent, mark=mark, token=token)
 
     def enforced() -> bool:
         # Several requests for one object are under no condition.
@@ -123,7 +132,7 @@ def _published_in_store(
 
 
 def _put_in_parts(
-    temporary: str, url: str, options: Mapping[str, Any] | None, *, overwrite: bool
+    temporary: str, url: str, options: Mapping[str, Any] | None, *, overwrite: bool, mark: str
 ) -> Published:
     """Upload a local file in parts, a few at a time."""
     nbytes = os.stat(temporary).st_size
@@ -133,7 +142,7 @@ def _put_in_parts(
 
     with uploads.aborted_on_error(upload):
         parts = send_parts(upload, temporary, range(1, -(-nbytes // size) + 1))
-        return commit(upload, parts, nbytes, overwrite=overwrite)
+        return commit(upload, parts, nbytes, overwrite=overwrite, mark=mark)
 
 
 def send_parts(upload: Upload, path: str, numbers: Sequence[int]) -> list[Part]:
@@ -152,7 +161,9 @@ def send_parts(upload: Upload, path: str, numbers: Sequence[int]) -> list[Part]:
         threads.shutdown(wait=False, cancel_futures=True)
 
 
-def commit(upload: Upload, parts: Sequence[Part], nbytes: int, *, overwrite: bool) -> Published:
+def commit(
+    upload: Upload, parts: Sequence[Part], nbytes: int, *, overwrite: bool, mark: str = ""
+) -> Published:
     """Make the object of a filled upload appear under its name; see `publish`.
 
     Parameters
@@ -165,6 +176,8 @@ def commit(upload: Upload, parts: Sequence[Part], nbytes: int, *, overwrite: boo
         The object's size.
     overwrite : bool
         Whether what is there is replaced.
+    mark : str, optional
+        Of the one object that may be replaced, where the store keeps such a condition.
 
     Raises
     ------
@@ -178,7 +191,7 @@ def commit(upload: Upload, parts: Sequence[Part], nbytes: int, *, overwrite: boo
     url, options = upload.url, upload.options
 
     def complete(absent: bool) -> None:
-        uploads.commit(upload, ordered, absent=absent)
+        uploads.commit(upload, ordered, absent=absent, mark=mark)
 
     ask = partial(uploads.keeps_conditions, url, options)
     try:

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from h5dask.chunkindex import ChunkIndex, Ints
-from h5dask.errors import CorruptInput, LayoutError, NotFound
+from h5dask.errors import CorruptInput, LayoutError
 from h5dask.storage.extents import Piece, lone_run, pieces, runs
+from h5dask.storage.latecomers import gone, to_write
 from h5dask.storage.space import full_disk_told
 
 PIECE_NBYTES = 4 << 20
@@ -111,7 +112,7 @@ def write_pieces(
     """
     stored = np.dtype(dtype)
     receipt = Receipt(0, 0, 0)
-    with _opened(path, os.O_WRONLY) as file, full_disk_told(path):
+    with to_write(path) as file, full_disk_told(path):
         for index, start, block in parts:
             _check(path, index, start, block, stored)
             crc, nbytes = receipt.crc, receipt.nbytes
@@ -170,7 +171,7 @@ def read_receipt(path: str, boxes: Iterable[Box], dtype: str) -> Receipt:
     """
     stored = np.dtype(dtype)
     receipt = Receipt(0, 0, 0)
-    with _opened(path, os.O_RDONLY) as file:
+    with _opened(path) as file:
         for index, start, shape in boxes:
             crc, nbytes = receipt.crc, receipt.nbytes
             for raw, places in _to_fill(path, index, start, shape, stored):
@@ -284,12 +285,11 @@ def _check(
 
 
 @contextmanager
-def _opened(path: str, flags: int) -> Iterator[int]:
-    # Never created here: a task that comes late must not bring back a file that was published.
+def _opened(path: str) -> Iterator[int]:
     try:
-        file = os.open(path, flags | os.O_CLOEXEC)
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise NotFound(f"{path}: the file that is being written is gone; write it again") from None
+        raise gone(path) from None
     try:
         yield file
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import Future
 from pathlib import Path
 
-import dask
 import fsspec
 import h5py
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 
 import h5dask
 from h5dask.storage import ahead as ahead_module
+from h5dask.storage import array, fetching
 from h5dask.storage.ahead import Ahead
 from h5dask.storage.stores import with_fsspec
 
@@ -29,6 +29,27 @@ def test_who_goes_on_is_followed():
     assert not ahead.follows("a", 50, 60)
     assert ahead.follows("a", 10, 20)
     assert not ahead.follows("b", 20, 30)
+
+
+def test_next_runs_either_way():
+    ahead = Ahead()
+    ahead.follows("a", 40, 50)
+    assert list(ahead.runs("a", 40, 50, 60)) == []
+    assert ahead.follows("a", 30, 40)
+    assert next(ahead.runs("a", 30, 40, 60)) == slice(20, 30)
+    assert list(ahead.runs("a", 30, 40, 60)) == [slice(20, 30), slice(10, 20), slice(0, 10)]
+    assert ahead.follows("a", 20, 30)
+    assert list(ahead.runs("a", 20, 30, 60)) == []  # all was asked for
+    assert not ahead.follows("a", 0, 5)
+    assert ahead.follows("a", 5, 10)
+    assert list(ahead.runs("a", 5, 10, 17)) == [slice(10, 15), slice(15, 17)]
+
+
+def test_a_gap_that_is_filled_changes_no_way():
+    ahead = Ahead()
+    for start in (50, 40, 20, 30):
+        ahead.follows("a", start, start + 10)
+    assert list(ahead.runs("a", 30, 40, 60)) == []  # neither way: 20 went on from nowhere
 
 
 def test_a_request_is_made_and_taken_once():
@@ -79,9 +100,23 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return found
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Ahead:
+    """Nobody else reads ahead."""
+    mine = Ahead()
+    for module in (array, fetching):
+        monkeypatch.setattr(module, "ahead", mine)
+    return mine
+
+
+@pytest.mark.parametrize("way", [slice(None), slice(None, None, -1)], ids=["up", "down"])
 @pytest.mark.parametrize("chunks", [None, (64, 16), (64, 64)])
 def test_a_scan_asks_for_each_byte_once(
-    chunks: tuple[int, int] | None, tmp_path: Path, asked: list[tuple[int, int]]
+    chunks: tuple[int, int] | None,
+    way: slice,
+    tmp_path: Path,
+    asked: list[tuple[int, int]],
+    alone: Ahead,
 ):
     values = np.random.default_rng(1).normal(size=(1000, 64)).astype(np.float32)
     path = tmp_path / "a.h5"
@@ -93,8 +128,14 @@ def test_a_scan_asks_for_each_byte_once(
     fsspec.filesystem("memory").pipe_file(url, path.read_bytes())
     ds = h5dask.open_dataset(url, chunks={"vector": 128})
     asked.clear()
-    with dask.config.set(scheduler="synchronous"):
-        np.testing.assert_array_equal(ds.train.compute().values, values)
+    room = alone.room()
+    blocks = list(range(0, len(values), 128))[way]
+    for start in blocks:
+        found = ds.train[start : start + 128].values
+        np.testing.assert_array_equal(found, values[start : start + 128])
+        if start == blocks[1]:  # from then on all the rest is under way
+            left = sum(values[other : other + 128].nbytes for other in blocks[2:])
+            assert left <= room - alone.room() <= 1.03 * left
     wanted = sum(stop - start for start, stop in asked)
     assert values.nbytes <= wanted <= 1.02 * values.nbytes
     np.testing.assert_array_equal(ds.train[7].values, values[7])

@@ -1,8 +1,10 @@
 """What was described once is remembered: the same, never stale, never needed, never a pickle."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -127,7 +129,7 @@ def test_a_replaced_file_is_described_anew(file: Source, cache: Path) -> None:
 
 def test_the_whole_of_a_file_is_never_remembered(file: Source, cache: Path) -> None:
     assert described(file)[0].complete
-    assert not cache.exists()
+    assert not cache.exists()  # nor looked for
 
 
 def test_small_files_are_not_worth_it(
@@ -135,7 +137,7 @@ def test_small_files_are_not_worth_it(
 ) -> None:
     monkeypatch.setenv("H5DASK_CACHE", str(tmp_path / "cache"))
     described(file, known())
-    assert not (tmp_path / "cache").exists()
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", DAMAGED)
@@ -192,7 +194,53 @@ def test_no_folder_can_be_made(
 ) -> None:
     (tmp_path / "occupied").write_text("a file")
     monkeypatch.setenv("H5DASK_CACHE", str(tmp_path / "occupied" / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "occupied"))
     same(described(file, known()), described(file, known()))
+    assert list(tmp_path.rglob("*.npz")) == []
+
+
+def test_a_folder_that_went_away_is_made_again(file: Source, cache: Path) -> None:
+    asked(file, cache)
+    shutil.rmtree(cache)
+    asked(file, cache)
+
+
+@pytest.mark.parametrize("whose", ["another file's", "a link to another's", "a pipe", "somebody's"])
+def test_what_somebody_has_put_there_is_not_believed(
+    whose: str, file: Source, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proteins.VARIANTS["campaign"].write(tmp_path / "b.h5")
+    [other] = expand(tmp_path / "b.h5")
+    described(other, known())
+    [taken] = cache.glob("*.npz")
+    first = described(file, known())
+    [path] = set(cache.glob("*.npz")) - {taken}
+    path.unlink()
+    match whose:
+        case "another file's":
+            taken.rename(path)
+        case "a link to another's":
+            path.symlink_to(taken)
+        case "a pipe":
+            os.mkfifo(path)
+        case _:
+            described(file, known())
+            state = os.fstat
+            monkeypatch.setattr(os, "fstat", lambda number: owned(state(number)))
+    read = []
+    describing = indexcache.describe
+    monkeypatch.setattr(
+        indexcache, "describe", lambda *args, **how: read.append(1) or describing(*args, **how)
+    )
+    same(first, described(file, known()))
+    assert read == [1]
+
+
+def owned(state: os.stat_result) -> os.stat_result:
+    """Return the state of a file as if it were the next user's."""
+    values = list(state)
+    values[4] += 1
+    return os.stat_result(values)
 
 
 def test_a_full_disk_leaves_nothing(
@@ -206,15 +254,25 @@ def test_a_full_disk_leaves_nothing(
     assert list(cache.iterdir()) == []
 
 
-def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("H5DASK_CACHE", str(tmp_path / "a"))
-    assert indexcache.folder() == tmp_path / "a"
-    monkeypatch.delenv("H5DASK_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
-    assert indexcache.folder() == tmp_path / "b" / "h5dask" / "indexes"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert indexcache.folder() == tmp_path / ".cache" / "h5dask" / "indexes"
+def test_a_home_that_cannot_be_written_to_is_read(
+    file: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexcache, "_SMALL", 0)
+    monkeypatch.setenv("H5DASK_CACHE", str(tmp_path / "cache"))
+    first = described(file, known())
+    written = set((tmp_path / "cache").iterdir())
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(os, "access", lambda path, _: temporary in Path(path).parents)
+    monkeypatch.setenv("H5DASK_CACHE", f"{tmp_path}/./cache")
+    with monkeypatch.context() as patch:
+        patch.setattr(indexcache, "describe", forgotten)
+        same(first, described(file, known()))
+    proteins.VARIANTS["campaign"].write(Path(file.url))
+    described(expand(file.url)[0], known())
+    assert set((tmp_path / "cache").iterdir()) == written
+    assert len(list(temporary.rglob("*.npz"))) == 1
 
 
 def test_a_url_with_secrets_is_not_written_down(file: Source, cache: Path) -> None:

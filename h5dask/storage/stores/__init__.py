@@ -45,7 +45,7 @@ class Object(Protocol):
 
     @property
     def parallel(self) -> int:
-        """Requests that are worth having under way at once."""
+        """Requests that this process may have under way at once, of all that are reached alike."""
 
     def head(self) -> Head:
         """Ask for its state: one request."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,14 @@ def _certificates(verify: Any) -> dict[str, Any]:
         return {}
     if verify is False:
         return {"allow_invalid_certificates": True}
-    return {"root_certificate": Path(verify).read_bytes()}
+    state = os.stat(verify)
+    return {"root_certificate": _content(verify, state.st_mtime_ns, state.st_size)}
+
+
+@lru_cache(maxsize=8)
+def _content(path: str, mtime_ns: int, nbytes: int) -> bytes:
+    """Return what a file holds, the same object as long as it isn't changed."""
+    return Path(path).read_bytes()
 
 
 def _from_connection_string(text: str | None) -> dict[str, str]:

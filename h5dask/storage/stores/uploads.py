@@ -162,7 +162,7 @@ def put_part(upload: Upload, number: int, content: bytearray | bytes) -> Part:
         raise gone(upload) from None
 
 
-def commit(upload: Upload, parts: Sequence[Part], *, absent: bool) -> None:
+def commit(upload: Upload, parts: Sequence[Part], *, absent: bool, mark: str = "") -> None:
     """Let the object appear: one attempt, which may have succeeded where it raises.
 
     Parameters
@@ -173,7 +173,10 @@ def commit(upload: Upload, parts: Sequence[Part], *, absent: bool) -> None:
         All of them, in their order.
     absent : bool
         Only if there is no such object yet, where the store enforces that; else Conflict.
+    mark : str
+        Only if there is the one with this mark, likewise.
     """
+    condition = {"IfNoneMatch": "*"} if absent else {"IfMatch": mark} if mark else {}
     listed = [
         {"PartNumber": part.number, "ETag": part.etag}
         | ({"ChecksumCRC32": _encoded(part.crc)} if part.summed else {})
@@ -183,8 +186,8 @@ def commit(upload: Upload, parts: Sequence[Part], *, absent: bool) -> None:
         upload.url,
         upload.options,
         "complete_multipart_upload",
-        {"UploadId": upload.number, "MultipartUpload": {"Parts": listed}, **_condition(absent)},
-        conditional=absent,
+        {"UploadId": upload.number, "MultipartUpload": {"Parts": listed}, **condition},
+        conditional=bool(condition),
     )
 
 
@@ -254,10 +257,6 @@ def gone(upload: Upload) -> Conflict:
 
 def _encoded(crc: int) -> str:
     return base64.b64encode(crc.to_bytes(4, "big")).decode()
-
-
-def _condition(absent: bool) -> dict[str, str]:
-    return {"IfNoneMatch": "*"} if absent else {}
 
 
 def _call(

@@ -61,7 +61,7 @@ def fsspec_object(url: str, options: Options) -> WithFsspec:
         options=dict(options),
         shared=shared,
         # Each connection of the others is a thread's own; servers of SFTP allow about ten.
-        parallel=16 if shared else 4,
+        parallel=64 if shared else 4,
     )
 
 

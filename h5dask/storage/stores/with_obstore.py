@@ -79,7 +79,7 @@ class WithObstore:
     client: Client = field(repr=False)
     versioned: bool = False
     """Whether marks are generations (Google's), not etags."""
-    parallel: int = 32
+    parallel: int = 128
 
     @property
     def pins(self) -> bool:
