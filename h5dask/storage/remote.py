@@ -289,7 +289,9 @@ def translated(url: str) -> Iterator[None]:
     except H5daskError:
         raise
     except FileNotFoundError:
-        raise NotFound(f"{url}: no such file; check the path") from None
+        scheme = re.search(r"(?:^|/)(\w+):/(?!/)", url)
+        way_out = f"write a URL as {scheme[1]}://" if scheme else "check the path"
+        raise NotFound(f"{url}: no such file; {way_out}") from None
     except NotADirectoryError:
         raise NotFound(f"{url}: a folder on its path is a file; check the path") from None
     except IsADirectoryError:

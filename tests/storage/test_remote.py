@@ -177,6 +177,7 @@ def test_a_question_mark_in_a_url_is_no_pattern(monkeypatch: pytest.MonkeyPatch)
         ([], "no files: an empty list was given"),
         ("/", "is a folder; name a file in it, or a pattern such as"),
         ("/nowhere/a.h5", "/nowhere/a.h5: no such file"),
+        ("s3:/bucket/a.h5", "a.h5: no such file; write a URL as s3://"),
         ("/nowhere/*.h5", r"/nowhere/\*.h5: no file matches"),
         ("nonsense://a.h5", "nonsense://a.h5: unknown scheme 'nonsense'; known are s3, gs"),
     ],

@@ -19,7 +19,7 @@ import yarl
 from fsspec.asyn import get_loop
 
 from h5dask.errors import Refused
-from h5dask.storage.stores import Head, Object, Options
+from h5dask.storage.stores import Head, Object, Options, digests
 from h5dask.storage.stores.clients import held, key_of
 from h5dask.storage.stores.told import by_error, by_status, compared, pause, plain
 from h5dask.storage.stores.trying import AT_LENGTH, Again, Whole, deadline, timeout
@@ -105,6 +105,7 @@ class WithHttp:
         wanted = (stop if nbytes is None else min(stop, nbytes)) - start
         if first != start or len(answer.body) != wanted:
             raise Again(f"{len(answer.body)} bytes at {first}, not {wanted} at {start}")
+        digests.check(answer.headers, answer.body, whole=wanted == nbytes)
         return memoryview(answer.body)
 
     def whole(self, mark: str) -> memoryview:
@@ -113,6 +114,7 @@ class WithHttp:
         if answer.status != 200:
             raise self._refusal(answer)
         compared(self.url, mark, _mark(answer, len(answer.body)), whole=True)
+        digests.check(answer.headers, answer.body, whole=True)
         return memoryview(answer.body)
 
     def names(self) -> list[str]:

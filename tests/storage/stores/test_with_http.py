@@ -1,7 +1,9 @@
 """Objects behind web servers, good and bad."""
 
 import gzip
+import hashlib
 import socket
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -197,6 +199,60 @@ def test_a_short_range() -> None:
 
     with serving(answer) as served, pytest.raises(Again, match="5 bytes at 0, not 10 at 0"):
         object_at(f"{served.url}/a.h5").get(0, 10, "")
+
+
+def told_by(header: str, name: str, content: bytes) -> dict[str, str]:
+    """Return a header with the checksum of some bytes."""
+    digest = b64encode(hashlib.new(name.replace("-", ""), content).digest()).decode()
+    named = {
+        "Content-Digest": f"{name}=:{digest}:",
+        "x-goog-hash": f"crc32c=AAAAAA==,{name}={digest}",
+    }
+    return {header: named.get(header, digest)}
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("Content-MD5", "md5"),
+        ("Content-Digest", "sha-256"),
+        ("Content-Digest", "sha-512"),
+        ("x-goog-hash", "md5"),
+        ("x-amz-checksum-sha256", "sha-256"),
+    ],
+)
+def test_checksums_of_the_whole(header: str, name: str) -> None:
+    told = told_by(header, name, CONTENT)
+    for body in (CONTENT, b"x" + CONTENT[1:]):
+        with serving(lambda asked, body=body: Answer(headers=told, body=body)) as served:
+            found = object_at(f"{served.url}/a.h5")
+            if body == CONTENT:
+                assert found.whole("") == CONTENT
+            else:
+                with pytest.raises(Again, match=f"2048 bytes that their {name} checksum denies"):
+                    found.whole("")
+
+
+def test_a_checksum_of_a_range() -> None:
+    place = {"Content-Range": "bytes 0-4/2048"}
+    of_it = told_by("Content-Digest", "sha-256", CONTENT[:5])
+    of_all = told_by("Content-MD5", "md5", CONTENT)
+    for body, right in ((CONTENT[:5], True), (b"01234", False)):
+        answer = Answer(status=206, headers={**place, **of_it, **of_all}, body=body)
+        with serving(lambda asked, answer=answer: answer) as served:
+            found = object_at(f"{served.url}/a.h5")
+            if right:
+                assert found.get(0, 5, "") == body
+            else:
+                with pytest.raises(Again, match="5 bytes that their sha-256 checksum denies"):
+                    found.get(0, 5, "")
+
+
+@pytest.mark.parametrize("told", ["abc-5", "nonsense!", "", "kAFQmDzST7DWlj99KOF/cg=="])
+def test_what_is_no_checksum_of_bytes(told: str) -> None:
+    headers = {"x-amz-checksum-sha256": told, "Digest": "unixsum=30637", "Content-Digest": told}
+    with serving(lambda asked: Answer(headers=headers, body=CONTENT)) as served:
+        assert object_at(f"{served.url}/a.h5").whole("") == CONTENT
 
 
 def test_a_silent_server() -> None:
