@@ -7,11 +7,7 @@ changes, not when another one does.
 from __future__ import annotations
 
 import logging
-import os
-import stat
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -19,9 +15,9 @@ import numpy as np
 from numba.core import event
 from numpy.typing import NDArray
 
+from h5dask.kernels.machinecode import folder_of, is_configured, keep, places
+
 Bytes = NDArray[np.uint8]
-# Numba fills this module from the environment, out of sight of type checkers.
-_config: Any = numba.config
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
 
@@ -29,8 +25,7 @@ _log = logging.getLogger(__name__)
 def kernel(function: Compiled) -> Compiled:
     """Compile a function at its first call, without the GIL, and keep the machine code on disk.
 
-    The code is kept in ``NUMBA_CACHE_DIR`` where that is set, else beside the source, else (a
-    package that can't be written to) in a folder of the user's own in the temporary folder.
+    Where it is kept is told in `machinecode`: in ``NUMBA_CACHE_DIR`` if that is set.
     """
     return _compiled(function, frozenset())
 
@@ -44,13 +39,9 @@ def any_order(function: Compiled) -> Compiled:
 
 
 def _compiled(function: Compiled, fastmath: frozenset[str]) -> Compiled:
-    configured = _config.CACHE_DIR
-    _config.CACHE_DIR = configured or _FALLBACK_FOLDER
-    try:
-        made = numba.njit(nogil=True, cache=True, fastmath=set(fastmath))(function)
-        return cast(Compiled, made)
-    finally:
-        _config.CACHE_DIR = configured
+    made = numba.njit(nogil=True, fastmath=set(fastmath))(function)
+    keep(made, function)
+    return cast(Compiled, made)
 
 
 def inlined(function: Compiled) -> Compiled:
@@ -102,40 +93,6 @@ class _Lent:
         }
 
 
-def fallback_folder(package: Path, temporary: Path) -> str:
-    """Return the folder for machine code that can't lie beside its source; "" where it can.
-
-    Machine code is loaded by unpickling, so the folder in `temporary` must be the user's own:
-    where its name is taken by somebody else, a new one with a name of its own serves this
-    process.
-    """
-    if _is_writable(package / "__pycache__"):
-        return ""
-    folder = temporary / f"h5dask-kernels-{os.getuid()}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        state = folder.lstat()
-    except OSError:
-        return tempfile.mkdtemp(prefix="h5dask-kernels-", dir=temporary)
-    private = stat.S_ISDIR(state.st_mode) and not state.st_mode & 0o077
-    if private and state.st_uid == os.getuid():
-        return str(folder)
-    return tempfile.mkdtemp(prefix="h5dask-kernels-", dir=temporary)
-
-
-def _is_writable(folder: Path) -> bool:
-    """Return whether a file can be made in the folder, which is made where it is missing."""
-    try:
-        folder.mkdir(exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
-        return False
-    return True
-
-
-_FALLBACK_FOLDER = fallback_folder(Path(__file__).parent, Path(tempfile.gettempdir()))
-
-
 class _Announcing(event.Listener):
     """Says once that a kernel is compiled, which numba tells only where its cache has none."""
 
@@ -143,13 +100,23 @@ class _Announcing(event.Listener):
 
     def on_start(self, event: Any) -> None:
         """Say so, the first time that a kernel of ours is compiled."""
-        compiled = event.data["dispatcher"].py_func.__module__
-        if not self.said and compiled.startswith(__package__):
+        compiled = event.data["dispatcher"].py_func
+        if not self.said and compiled.__module__.startswith(__package__):
             self.said = True
-            _log.info("Compiling kernels (once) ...")
+            _log.info("Compiling kernels (%s) ...", _how_often(compiled.__code__.co_filename))
 
     def on_end(self, event: Any) -> None:
         """Take no notice."""
+
+
+def _how_often(source: str) -> str:
+    """Say how often the kernels of a file are compiled, and why where that isn't once."""
+    folder, best = folder_of(source), next(places())
+    if folder is None:
+        return "in each process: set NUMBA_CACHE_DIR to a folder of your own where they can be kept"
+    if is_configured() and not folder.startswith(best):
+        return f"once: NUMBA_CACHE_DIR, {best!r}, is no folder that is yours alone to write to"
+    return "once"
 
 
 event.register("numba:compile", _Announcing())  # type: ignore[no-untyped-call]

@@ -13,7 +13,13 @@ import pytest
 
 import h5dask
 from h5dask.testing import example
-from pipelines import clean_episodes, contrast_activations, ground_truth, merge_campaign
+from pipelines import (
+    clean_episodes,
+    contrast_activations,
+    embed_activations,
+    ground_truth,
+    merge_campaign,
+)
 from tests.bucket import Bucket
 from tests.files.proteins import VARIANTS
 from tests.files.same import differences
@@ -101,6 +107,16 @@ def test_activations(landing: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPa
     same(bucket, landing.parent, "out/normalized/a.h5")
     found = bucket.content("out/contrasts/a.npy")
     assert found == (landing.parent / "out/contrasts/a.npy").read_bytes()
+
+
+def test_embeddings(landing: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2):
+        h5dask.write_dataset(example("activations", number), landing / f"{number}.h5")
+    text = 'landing = "@/landing"\noutput = "@/out"\n[search]\nk = 2\ntest_size = 3'
+    names = made(embed_activations.main, text, landing, bucket, monkeypatch)
+    assert {"out/episodes/0.h5", "out/episodes.html", "out/benchmark.html"} < set(names)
+    for name in ("out/episodes/1.h5", "out/benchmark.h5"):
+        same(bucket, landing.parent, name)
 
 
 def test_a_benchmark(landing: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
