@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from h5dask.progress import Progress
 
 Verb = Callable[..., Any]
+_ARGUMENTS = f"{__name__}.arguments"
+"""Where a click context holds what its command was called with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,12 @@ class Computing:
     """Address of a running scheduler."""
     scheduler_file: str | None = None
     """File that holds one."""
+    slurm: str | None = None
+    """File that says what SLURM is asked for."""
+    sbatch: str | None = None
+    """File for a script that runs the command in a job of `slurm`; nothing is computed now."""
+    each: tuple[str, ...] = ()
+    """Files, URLs or patterns: the script runs the command for each of them."""
     memory_limit: str | None = None
     """Size that each of `workers` may take."""
     log_json: bool = False
@@ -63,7 +71,7 @@ class Computing:
             yield progress
 
     def _connect(self, stack: ExitStack, progress: Progress, workers: int | None) -> None:
-        asked = self.scheduler or self.scheduler_file
+        asked = self.scheduler or self.scheduler_file or self.slurm
         n_workers = workers if self.workers is None and not asked else self.workers
         if self.memory_limit is not None and n_workers is None:
             raise click.UsageError("--memory-limit: goes with --workers, which share this machine")
@@ -72,6 +80,8 @@ class Computing:
         if n_workers:
             noun = "process" if n_workers == 1 else "processes"
             progress.say(f"Starting {n_workers} worker {noun} ...")
+        elif self.slurm:
+            progress.say(f"Asking SLURM for jobs by {asked} ...")
         else:
             progress.say(f"Connecting to {asked} ...")
         from h5dask.workers import connect
@@ -80,6 +90,7 @@ class Computing:
             workers=n_workers,
             scheduler=self.scheduler,
             scheduler_file=self.scheduler_file,
+            slurm=self.slurm,
             memory_limit=_limit(self.memory_limit),
         )
         if client is not None:
@@ -90,6 +101,12 @@ class Computing:
         """Return the machines for which a plan was asked."""
         from h5dask.plan import parse_figures, this_machine
 
+        if self.slurm and not self.plan:
+            from h5dask.workers.slurm.config import load
+
+            asked = load(self.slurm)
+            told = f"workers={asked.most_workers},cores=1,memory={asked.worker_memory}B"
+            return parse_figures(told)
         return parse_figures(self.plan) if self.plan else this_machine(self.workers)
 
 
@@ -99,11 +116,13 @@ def _limit(text: str | None) -> str | None:
 
 
 class ComputingCommand(click.Command):
-    """A command whose `--plan` may be followed by figures, and need not be."""
+    """A command whose `--plan` may be followed by figures, and which knows how it was called."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Bind figures to the option, so that what else follows it is left alone."""
-        return super().parse_args(ctx, _bound(args))
+        bound = _bound(args)
+        ctx.meta[_ARGUMENTS] = tuple(bound)
+        return super().parse_args(ctx, bound)
 
 
 def _bound(args: Sequence[str]) -> list[str]:
@@ -149,20 +168,75 @@ def computing(*, plan: bool = False) -> Callable[[Verb], Verb]:
     >>> [option.name for option in verb.params][:3]
     ['workers', 'scheduler', 'scheduler_file']
     """
-    options = [*_PLACES, *_SHOWN, *([_PLAN] if plan else [])]
+    options = [*_PLACES, *_SHOWN, *([*_SCRIPT, _PLAN] if plan else [])]
     names = {field.name for field in fields(Computing)}
 
     def decorate(verb: Verb) -> Verb:
         @functools.wraps(verb)
         def gathered(**given: Any) -> Any:
-            how = {name: given.pop(name) for name in list(given) if name in names}
-            return verb(**given, how=Computing(**how))
+            how = Computing(**{name: given.pop(name) for name in list(given) if name in names})
+            if how.sbatch is not None or how.each:
+                return _write_script(how, click.get_current_context())
+            return verb(**given, how=how)
 
         for option in reversed(options):
             gathered = option(gathered)
         return gathered
 
     return decorate
+
+
+def _write_script(how: Computing, ctx: click.Context) -> int:
+    """Write the script that runs this command in a job, or for each of many files."""
+    if how.slurm is None or how.sbatch is None:
+        raise click.UsageError("--sbatch, --each: --slurm CONFIG --sbatch SCRIPT go together")
+    from h5dask.workers.slurm import script
+    from h5dask.workers.slurm.config import load, make_log_folder
+
+    asked = load(how.slurm)
+    words = _without(ctx.meta[_ARGUMENTS], ("--slurm", "--sbatch", "--each"))
+    if script.has_mark(words) != bool(how.each):
+        raise click.UsageError(
+            "--each: goes with {file}, {name} or {stem} in the command, which stand for a file, "
+            "its name, and that without its ending"
+        )
+    files: list[str] = []
+    if how.each:
+        from h5dask.storage.remote import expand
+
+        files = [source.url for source in expand(how.each)]
+    make_log_folder(asked, how.slurm)
+    command = [*script.python_command(ctx.command_path), *words]
+    title = f"h5dask-{ctx.command_path.split()[-1].rpartition('.')[2]}"
+    text = script.script(asked, command, title=title, folder=os.getcwd(), files=files)
+    if how.sbatch == "-":
+        click.echo(text, nl=False)
+    else:
+        script.write(text, how.sbatch)
+        click.echo(how.sbatch)
+    return 0
+
+
+def _without(args: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return arguments without some options and their values.
+
+    Examples
+    --------
+    >>> _without(["--slurm", "c", "a.h5", "--sbatch=j", "--", "--slurm"], ["--slurm", "--sbatch"])
+    ['a.h5', '--', '--slurm']
+    """
+    left: list[str] = []
+    ahead = list(args)
+    while ahead:
+        arg = ahead.pop(0)
+        if arg == "--":
+            return [*left, arg, *ahead]
+        name, equals, _ = arg.partition("=")
+        if name not in names:
+            left.append(arg)
+        elif not equals:
+            del ahead[:1]
+    return left
 
 
 _PLACES = (
@@ -179,6 +253,11 @@ _PLACES = (
         help="The same, by the file in which the scheduler left its address.",
     ),
     click.option(
+        "--slurm",
+        metavar="CONFIG",
+        help="Compute in jobs of SLURM, which this TOML file describes.",
+    ),
+    click.option(
         "--memory-limit",
         metavar="SIZE",
         help="What each of --workers may take, such as 4GB, or none; else an equal share.",
@@ -191,6 +270,21 @@ _SHOWN = (
         "--performance-report",
         metavar="FILE.html",
         help="Write dask's report on tasks, workers and memory.",
+    ),
+)
+_SCRIPT = (
+    click.option(
+        "--sbatch",
+        metavar="SCRIPT",
+        help="Compute nothing; write a script for sbatch that runs this command in one job of "
+        "--slurm.",
+    ),
+    click.option(
+        "--each",
+        multiple=True,
+        metavar="FILES",
+        help="In that script, run the command for each of these, as an array of jobs; {file}, "
+        "{name} and {stem} stand for one. A pattern may be quoted; repeatable.",
     ),
 )
 _PLAN = click.option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -52,6 +53,10 @@ Work = Callable[[Job], Any]
 Expected = Iterable[tuple["xr.Dataset", Sequence["Cost"]]]
 
 
+class _Elsewhere(Exception):
+    """Another run is at an output, and makes the rest, too."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
     """The steps of a pipeline while it runs: each is a run, with what its user asked for."""
@@ -78,8 +83,7 @@ class Steps:
             work, inputs, folder, ending=ending, parameters=parameters, policy=self.policy,
             progress=self.progress, storage_options=self.storage_options,
         )  # fmt: skip
-        self.outcomes.extend(found)
-        return [path for one in found for path in one.files]
+        return self._made(found)
 
     def one(
         self, work: Work, inputs: UrlPath | Iterable[UrlPath], output: str, **parameters: Any
@@ -89,8 +93,15 @@ class Steps:
             work, inputs, output, parameters=parameters, policy=self.policy,
             progress=self.progress, storage_options=self.storage_options,
         )  # fmt: skip
-        self.outcomes.append(found)
-        return list(found.files)
+        return self._made([found])
+
+    def _made(self, found: Iterable[Outcome]) -> list[str]:
+        """Return the outputs of a step; where they aren't all there, there is no next one."""
+        ended = list(found)
+        self.outcomes.extend(ended)
+        if any(one.what == "busy" for one in ended):
+            raise _Elsewhere
+        return [path for one in ended for path in one.files]
 
 
 class Pipeline(Generic[Config]):
@@ -158,7 +169,8 @@ class Pipeline(Generic[Config]):
         with how.start() as progress:
             options = getattr(read, "storage_options", None) or {}
             steps = Steps(policy=policy, progress=progress, storage_options=options)
-            self._steps(read, steps)
+            with suppress(_Elsewhere):
+                self._steps(read, steps)
             _tell(steps)
         for one in steps.outcomes:
             for path in one.files:

@@ -25,6 +25,7 @@ OPTIONS = (
     "--workers",
     "--scheduler",
     "--scheduler-file",
+    "--slurm",
     "--memory-limit",
     "--log-json",
     "--quiet",
@@ -60,7 +61,7 @@ def run(*args: str) -> Result:
 def test_every_computing_verb_has_them(name: str) -> None:
     told = call(name, "--help").stdout
     assert [one for one in OPTIONS if one not in told] == []
-    assert ("--plan" in told) == (name in PLANNED)
+    assert [one in told for one in ("--plan", "--sbatch", "--each")] == [name in PLANNED] * 3
 
 
 def test_threads_are_not_announced() -> None:
@@ -92,6 +93,9 @@ def test_a_scheduler_is_announced(tmp_path: Path) -> None:
         (("--memory-limit", "4GB"), "--memory-limit: goes with --workers"),
         (("--workers", "0"), "0 is not in the range x>=1"),
         (("--workers", "1", "--scheduler", "tcp://x:1"), "workers and scheduler: say the same"),
+        (("--workers", "1", "--slurm", "x.toml"), "workers and slurm: say the same"),
+        (("--slurm", "x.toml"), "x.toml: no such file"),
+        (("--slurm", "x.toml", "--memory-limit", "4GB"), "--memory-limit: goes with --workers"),
         (("--workers", "1", "--memory-limit", "x"), "memory_limit: found 'x', expected a size"),
         (("--scheduler-file", "."), ".: Is a directory"),
         (("--performance-report", "no/such/x.html"), "no/such/x.html: No such file or directory"),

@@ -18,9 +18,8 @@ import pytest
 from distributed import Client
 from threadpoolctl import threadpool_info
 
-from h5dask import workers
 from h5dask.errors import AccessDenied, NotFound, Refused, Unreachable
-from h5dask.workers import ENVIRONMENT, connect, versions
+from h5dask.workers import ENVIRONMENT, connect, connection, tls, versions
 from tests.architecture import ROOT
 from tests.scheduler import running
 
@@ -199,7 +198,7 @@ def test_other_versions_are_refused(address: str, monkeypatch: pytest.MonkeyPatc
         """Make a client's versions other ones."""
         mine = {**found, **other}
         compare = versions.compare
-        monkeypatch.setattr(workers, "compare", lambda _, *sides: compare(mine, *sides))
+        monkeypatch.setattr(connection, "compare", lambda _, *sides: compare(mine, *sides))
         return mine
 
     worker = worker_at(address)
@@ -226,6 +225,78 @@ def test_a_side_without_h5dask_is_named(tmp_path: Path) -> None:
         pytest.raises(Refused, match=told),
     ):
         connect(scheduler=address)
+
+
+def test_a_side_without_a_library_of_stores_is_told(tmp_path: Path) -> None:
+    told = (
+        r"s3fs: client has it, worker tcp://\S+ can't import it; pip install 'h5dask\[s3\]' there"
+    )
+    with (
+        running(tmp_path, n_workers=1, hidden=("s3fs", "hdf5plugin")) as address,
+        pytest.warns(UserWarning, match=told) as warned,
+        connect(scheduler=address) as client,
+    ):
+        assert client.submit(sum, [1, 2]).result(timeout=SECONDS) == 3
+    assert "hdf5plugin: client has it" in str(warned[0].message)
+    assert "pyarrow" not in str(warned[0].message)
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Settings of dask by which all sides show one certificate, which vouches for itself."""
+    folder = tmp_path_factory.mktemp("certificates")
+    key, certificate = str(folder / "key.pem"), str(folder / "certificate.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=h5dask"]
+    command += ["-days", "2", "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
+    names = "distributed.comm.tls"
+    return {
+        f"{names}.ca-file": certificate,
+        **{f"{names}.{role}.cert": certificate for role in ("client", "scheduler", "worker")},
+        **{f"{names}.{role}.key": key for role in ("client", "scheduler", "worker")},
+    }
+
+
+def as_environment(settings: dict[str, str]) -> dict[str, str]:
+    """Return settings as dask reads them from the environment."""
+    return {
+        "DASK_" + name.replace(".", "__").replace("-", "_").upper(): value
+        for name, value in settings.items()
+    }
+
+
+@pytest.mark.needs("openssl")
+def test_certificates_in_dasks_configuration_are_shown(
+    certified: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = {**certified, "distributed.comm.require-encryption": True}
+    with dask.config.set(wanted), connect(workers=1) as client:
+        assert client.scheduler.address.startswith("tls://127.0.0.1:")
+        assert client.submit(sum, [1, 2]).result(timeout=SECONDS) == 3
+    for name, value in as_environment(certified).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME", "tls")
+    with running(tmp_path, n_workers=1) as address:
+        assert address.startswith("tls://127.0.0.1:")
+        with dask.config.set(certified), connect(scheduler=address) as client:
+            assert client.submit(sum, [2, 2]).result(timeout=SECONDS) == 4
+        with pytest.raises(Unreachable, match=f"^{address}: no scheduler answered"):
+            connect(scheduler=address, timeout=2)
+
+
+@pytest.mark.needs("openssl")
+def test_certificates_for_jobs_are_all_there_or_none(certified: dict[str, str]) -> None:
+    assert tls.security() is None
+    with dask.config.set(certified):
+        found = tls.security()
+    assert found is not None
+    assert found.get_tls_config_for_role("worker")["cert"].endswith("certificate.pem")
+    lacking = {name: path for name, path in certified.items() if not name.endswith("worker.key")}
+    with (
+        dask.config.set(lacking),
+        pytest.raises(Refused, match=r"found no distributed\.comm\.tls\.worker\.key; set all"),
+    ):
+        tls.security()
 
 
 def test_workers_that_join_later_are_prepared(tmp_path: Path) -> None:

@@ -62,6 +62,17 @@ def interrupts_held() -> Iterator[None]:
 
 
 @contextmanager
+def ctrl_c_kept() -> Iterator[None]:
+    """Set back at the end what Ctrl-C does; a library may change it when it is imported."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def environment_kept(names: Iterable[str]) -> Iterator[None]:
     """Set variables back at the end; dask puts those of a worker into this process as well."""
     before = {name: os.environ.get(name) for name in names}

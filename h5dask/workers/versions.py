@@ -11,6 +11,19 @@ MUST_AGREE = ("python", "dask", "distributed", "h5dask")
 SHOULD_AGREE = ("numpy", "xarray", "h5py")
 """What another version of is worth a warning."""
 
+EXTRAS = {
+    "adlfs": "azure",
+    "aiohttp": "http",
+    "gcsfs": "gcs",
+    "hdf5plugin": "filters",
+    "obstore": "s3",
+    "paramiko": "sftp",
+    "pyarrow": "parquet",
+    "s3fs": "s3",
+}
+"""What stores, filters and tables need, and the extra that brings it; a client that has it may send
+tasks that need it."""
+
 Versions = Mapping[str, str | None]
 """Name of a package, or "python" -> its version; None where it can't be imported."""
 
@@ -25,8 +38,12 @@ class Mismatch:
     """What may give other results."""
 
 
-def finder(names: tuple[str, ...] = (*MUST_AGREE, *SHOULD_AGREE)) -> Callable[[], Versions]:
+def finder(
+    names: tuple[str, ...] = (*MUST_AGREE, *SHOULD_AGREE), extras: tuple[str, ...] = tuple(EXTRAS)
+) -> Callable[[], Versions]:
     """Return a function that finds versions wherever it is sent.
+
+    Of the extras it says "" where they are: importing all of them would take seconds.
 
     It is made here, not defined in this module, so that it travels as code: where it runs there
     need be no h5dask.
@@ -40,6 +57,7 @@ def finder(names: tuple[str, ...] = (*MUST_AGREE, *SHOULD_AGREE)) -> Callable[[]
     def find() -> dict[str, str | None]:
         import platform
         from importlib import import_module, metadata
+        from importlib.util import find_spec
 
         found: dict[str, str | None] = {}
         for name in names:
@@ -50,6 +68,11 @@ def finder(names: tuple[str, ...] = (*MUST_AGREE, *SHOULD_AGREE)) -> Callable[[]
                     else getattr(import_module(name), "__version__", None) or metadata.version(name)
                 )
             except Exception:  # noqa: BLE001 - a broken package fails in ways of its own
+                found[name] = None
+        for name in extras:
+            try:
+                found[name] = None if find_spec(name) is None else ""
+            except (ImportError, ValueError):
                 found[name] = None
         return found
 
@@ -76,7 +99,7 @@ def compare(client: Versions, scheduler: Versions, workers: Mapping[str, Version
     """
     errors: list[str] = []
     warnings: list[str] = []
-    for name in client:
+    for name in (one for one in client if one not in EXTRAS):
         sides = {f"worker {address}": found.get(name) for address, found in workers.items()}
         if name in MUST_AGREE:
             sides = {"scheduler": scheduler.get(name), **sides}
@@ -88,7 +111,20 @@ def compare(client: Versions, scheduler: Versions, workers: Mapping[str, Version
         if others:
             told = f"{name}: client has {client[name]!r}, {_listed(others)}"
             (warnings if name in SHOULD_AGREE else errors).append(told)
+    for name in (one for one in client if one in EXTRAS and client[one] is not None):
+        without = {
+            f"worker {there}": None for there, found in workers.items() if not _has(found, name)
+        }
+        if without:
+            told = (
+                f"{name}: client has it, {_listed(without)}; pip install 'h5dask[{EXTRAS[name]}]'"
+            )
+            warnings.append(f"{told} there, or URLs and files that need it can't be read")
     return Mismatch(tuple(errors), tuple(warnings))
+
+
+def _has(found: Versions, name: str) -> bool:
+    return found.get(name) is not None
 
 
 def _significant(name: str, version: str | None) -> str | None:

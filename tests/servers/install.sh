@@ -4,8 +4,10 @@
 set -uo pipefail
 environment=$1
 
-packages=(nginx-light haproxy ceph-mon ceph-osd radosgw ceph-common openssh-server)
-programs=(nginx haproxy ceph-mon ceph-osd radosgw ceph sshd)
+packages=(nginx-light haproxy ceph-mon ceph-osd radosgw ceph-common openssh-server
+          munge slurmctld slurmd slurm-client cron)
+programs=(nginx haproxy ceph-mon ceph-osd radosgw ceph sshd
+          munged slurmctld slurmd sbatch cron)
 missing=()
 for i in "${!programs[@]}"; do
   PATH="$PATH:/usr/sbin" command -v "${programs[$i]}" >/dev/null || missing+=("${packages[$i]}")
@@ -31,4 +33,12 @@ if [ ! -x "$environment/node_modules/.bin/azurite-blob" ]; then
   command -v npm >/dev/null &&
     npm install --silent --no-fund --no-audit --prefix "$environment" azurite@3.35.0 ||
     echo "azurite: could not be installed by npm; the tests that need it are left out" >&2
+fi
+
+# The dask operator's schemas come with its Python package, whose many dependencies nobody needs.
+operator=$environment/dask-kubernetes
+if [ ! -d "$operator/dask_kubernetes" ]; then
+  "$environment/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --no-deps \
+    --target "$operator" 'dask-kubernetes>=2026.3' ||
+    echo "dask-kubernetes: could not be fetched; the tests of the operator's files will fail" >&2
 fi
