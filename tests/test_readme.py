@@ -109,7 +109,7 @@ def test_every_layout_has_calls() -> None:
 def test_commands_run(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     words = [
-        str(tmp_path / word) if before == "-o" else word
+        str(tmp_path / word) if before in ("-o", "--sbatch") else word
         for before, word in zip(["", *words], words, strict=False)
     ]
     if words[0] == "demo":  # takes long, and runs elsewhere among the tests
