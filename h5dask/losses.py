@@ -1,9 +1,10 @@
-"""Computing, and naming the block that was at fault where workers were lost over it."""
+"""Computing, and telling what was lost: workers over a block that is named, or the scheduler."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from dask.base import compute as compute_all
 from dask.base import optimize
 
 from h5dask.chunkindex import ChunkIndex
-from h5dask.errors import WorkersLost
+from h5dask.errors import Unreachable, WorkersLost
 from h5dask.landing import landing
 from h5dask.storage.array import StoredArray
 from h5dask.storage.selection import per_axis, select
@@ -42,6 +43,8 @@ def compute(*collections: Any) -> tuple[Any, ...]:
     ------
     WorkersLost
         Every worker that was given a certain block died; its file, path and chunks are named.
+    Unreachable
+        The scheduler ended, or was cut off, before all was computed.
 
     Examples
     --------
@@ -55,6 +58,12 @@ def compute(*collections: Any) -> tuple[Any, ...]:
             return landed.results(compute_all(*chain(*landed.parts)))
     except _losses() as error:
         raise explained(error, collections) from None
+    except CancelledError as error:  # nobody here cancels anything
+        told = str(error).partition("\n")[0]
+        raise Unreachable(
+            f"the scheduler ended, or was cut off, while it computed ({told}); start it and the "
+            "workers again, and run this again"
+        ) from None
 
 
 def _losses() -> tuple[type[KilledWorker], ...]:

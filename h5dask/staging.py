@@ -10,6 +10,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,11 +19,13 @@ import xarray as xr
 from h5dask.chunkindex import ChunkIndex
 from h5dask.contents import Contents
 from h5dask.delivery import Delivery, deliver
+from h5dask.errors import CorruptInput
 from h5dask.forming import Compression
 from h5dask.losses import compute
 from h5dask.placing import Written
 from h5dask.preparing import Like, Prepared, carried, prepare
 from h5dask.storage.describe import describe
+from h5dask.storage.parts import end_placing
 from h5dask.storage.publishing import sync
 from h5dask.storage.write import Receipt
 from h5dask.writer import arrived, say_findings
@@ -96,7 +99,11 @@ def write_part(
     if delivery.writes:
         found = steps.panels(panels, len(delivery.writes), _panel(delivery, part))
         written += [_from_json(one) for some in found for one in some]
-        compute(*delivery.checks(written))
+        try:
+            compute(*delivery.checks(written))
+        except CorruptInput:  # what is on record isn't there
+            steps.forget(skeleton, panels)
+            raise
     written += [one for some in compute(*delivery.places) for one in some]
     contents = arrived([written], made.planned.expected, part, url)
     say_findings(made.layout, contents, made.form)
@@ -104,9 +111,12 @@ def write_part(
 
 
 def remake(part: str, made: Prepared) -> None:
-    """Make the skeleton, and bring it to disk."""
+    """Make the skeleton in a new file, which nobody who comes late has open; bring it to disk."""
     from h5dask.storage.skeleton import create
 
+    with suppress(FileNotFoundError):
+        os.unlink(part)
+    end_placing(part)
     with carried(made.planned.plan, made.form) as plan:
         create(part, plan)
     sync(part)

@@ -23,7 +23,7 @@ from h5dask.layout import Layout
 from h5dask.losses import compute as compute_all
 from h5dask.placing import Written
 from h5dask.preparing import Like, Prepared, carried, prepare
-from h5dask.storage.parts import new_part, remove_abandoned
+from h5dask.storage.parts import end_placing, new_part, remove_abandoned
 from h5dask.storage.publishing import publish, refuse_existing, sync
 from h5dask.storage.remote import fingerprint, resolved
 from h5dask.storage.skeleton import create
@@ -178,6 +178,7 @@ def _removed_on_error(temporary: str) -> Iterator[None]:
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
+        end_placing(temporary)
         raise
 
 

@@ -78,7 +78,8 @@ def kill_everywhere(
     for target, at, outcome in zip(targets, points, outcomes, strict=True):
         assert outcome.signal == signal.SIGKILL, (at, outcome.said)
         names = {path.name for path in target.parent.iterdir()}
-        assert all(re.fullmatch(r"a\.h5|\.a\.h5\..*\.part", name) for name in names), names
+        known = re.compile(r"a\.h5|\.a\.h5\..*\.part(\.placing)?")
+        assert all(known.fullmatch(name) for name in names), names
         found = target.read_bytes() if target.exists() else None
         published += found == whole.read_bytes()
         assert found in (whole.read_bytes(), old if existing else None), at

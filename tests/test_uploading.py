@@ -262,12 +262,12 @@ def test_a_commit_whose_reply_is_lost(
 ) -> None:
     commit, tried = uploads.commit, []
 
-    def lost_at_first(upload: Upload, parts: list[Part], *, absent: bool) -> None:
+    def lost_at_first(upload: Upload, parts: list[Part], *, absent: bool, mark: str = "") -> None:
         if name in upload.url:
             tried.append(absent)
             proxy.plan = Plan(share=1.0 if len(tried) == 1 else 0.0, faults=("lost",))
         try:
-            commit(upload, parts, absent=absent)
+            commit(upload, parts, absent=absent, mark=mark)
         finally:
             proxy.plan = Plan()
 

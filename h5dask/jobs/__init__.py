@@ -26,7 +26,7 @@ from h5dask.jobs.job import Job, Outcome, Policy
 from h5dask.jobs.lease import Held
 from h5dask.jobs.memory import peak_memory
 from h5dask.jobs.outputs import Outputs, is_current, outputs_at
-from h5dask.jobs.publishing import publish_parts
+from h5dask.jobs.publishing import Before, publish_parts
 from h5dask.jobs.record import Record, digest_of, shown
 from h5dask.jobs.state import State
 from h5dask.progress import Progress, silent
@@ -96,11 +96,14 @@ def run(
 
     Notes
     -----
+    Of two runs at once one is busy. Of one that was killed elsewhere or stands still, the next one
+    makes sure for half a minute, and takes over; what the other still does changes nothing that is
+    published then.
+
     In a store, a killed run goes on from the same machine, and begins anew from another one. Who
-    works is told by an object, `<output>.h5dask.lease`; of a holder that was killed elsewhere,
-    the next run makes sure for half a minute. A store that enforces no condition can't keep two
-    runs apart that begin at the same moment, nor a foreign writer from being overwritten: the
-    record says "not enforced" then.
+    works is told by an object, `<output>.h5dask.lease`. A store that enforces no condition can't
+    keep two runs apart that begin at the same moment, nor a foreign writer from being overwritten:
+    the record says "not enforced" then.
 
     Examples
     --------
@@ -182,12 +185,17 @@ def _worked(
     """Do the work, publish what it made, and record it; where it fails, keep what can be used."""
     started, began, before = _now(), time.monotonic(), len(job.progress.records)
     try:
-        work(job)
-        _refuse_unfinished(job)
+        try:
+            work(job)
+            _refuse_unfinished(job)
+        except NotFound:
+            _refuse_lost(outputs, lease, "nothing was published")  # who did has our folder
+            raise
+        there = Before.at(outputs, job.parts)
         _refuse_lost(outputs, lease, "nothing was published")
     except BaseException:
         if not job.state.has_begun:
-            states.remove_contents(job.state.folder)
+            job.state.remove()
         raise
     record = Record(
         name=name,
@@ -203,7 +211,7 @@ def _worked(
         peak_memory=peak_memory(),
         notes=job.notes,
     )
-    record = publish_parts(job.parts, outputs, record, outputs.record(), force=force)
+    record, mark = publish_parts(job.parts, outputs, record, there, lease.holds, force=force)
     # What was found under the names is ours as long as nobody else could publish.
     _refuse_lost(outputs, lease, "what was published isn't recorded")
     record = replace(
@@ -212,8 +220,8 @@ def _worked(
         seconds=round(time.monotonic() - began, 3),
         stages=[asdict(stage) for stage in job.progress.records[before:]],
     )
-    outputs.write_record(record)
-    states.remove_contents(job.state.folder)
+    outputs.write_record(record, mark)
+    job.state.remove()
     return record
 
 

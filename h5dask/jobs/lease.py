@@ -1,32 +1,34 @@
-"""Who works on an output: a file made in one step, kept fresh, taken over when its owner is gone.
+"""Who works on an output: one at a time, taken over when its owner is gone.
 
-The lease saves work. That an output is right never rests on it.
+The lease saves work. That an output is right never rests on it. Where it lies is not known here.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Protocol, Self
 
-from h5dask.errors import AccessDenied, Conflict, NotFound
-from h5dask.jobs.state import LEASE
-from h5dask.storage.remote import translated
+from h5dask.errors import Conflict
+from h5dask.words import seconds_in_words
 
 BEAT = 5.0
 """Seconds between two signs of life."""
 EXPIRY = 30.0
 """Seconds without one after which a lease is anyone's."""
+_FRESH = 2
+"""Beats for which a holder that was heard of is taken for alive without watching it."""
+_LOOKS = 4
+"""How often a silent holder is looked at in a beat."""
 _ATTEMPTS = 10
-"""How often a folder of state that comes and goes is made again."""
+"""How often a lease that others take and leave at once is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Owner:
     process: int
     """Number of the process."""
     began: float
-    """When that process started, since numbers are used again."""
+    """When that process started, since numbers are used again; in seconds since the boot."""
     since: str
     """When the lease was taken, in UTC."""
 
@@ -53,23 +55,48 @@ class Owner:
         import psutil
 
         try:
-            return abs(float(psutil.Process(self.process).create_time()) - self.began) > 1
+            return abs(_began(self.process) - self.began) > 1
         except psutil.NoSuchProcess:
             return True
         except psutil.Error:
             return False
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What lies in a lease's place."""
+
+    owner: Owner | None
+    """None where it can't be understood."""
+    sign: Hashable
+    """Another one after every sign of life."""
+    at: float | None
+    """When the last one was given, in seconds since 1970 by somebody's clock."""
+    mark: str = ""
+    """By which a store knows it."""
+
+
+class Place(Protocol):
+    """Where one lease lies."""
+
+    enforced: bool
+    """Whether it is had under a condition, or in one step; known once it was taken."""
+
+    def read(self) -> Seen | None:
+        """Return what is there; None where nothing is."""
+
+    def take(self, owner: Owner, there: Seen | None) -> bool:
+        """Put a lease where that was seen, or nothing; False where somebody else came first."""
+
+    def beat(self, owner: Owner) -> bool:
+        """Give a sign of life; False where the lease is no longer the owner's."""
+
+    def leave(self, owner: Owner) -> None:
+        """Remove the owner's lease, and nobody else's."""
+
+
 class Held(Conflict):
     """Somebody else works on the output."""
-
-
-def held_by(owner: Owner, output: str) -> Held:
-    """Return the error that names who works on an output."""
-    return Held(
-        f"{output}: process {owner.process} on {owner.host} works on it since {owner.since}; "
-        "nothing was done"
-    )
 
 
 class Lease:
@@ -77,40 +104,54 @@ class Lease:
 
     Parameters
     ----------
-    path : str
-        Of the lease's file; its folder is there.
+    place : Place
+        Where it lies.
     output : str
         For messages.
-    beat, expiry : float
-        Seconds; a holder from whom nothing was seen for `expiry` has lost it.
+    say : callable
+        Takes a line for whoever watches.
+    beat, expiry : float, optional
+        Seconds: between two signs of life; and without one, after which the lease is anyone's.
+        `BEAT` and `EXPIRY` without.
 
     Raises
     ------
     Held
         Somebody else holds it.
+
+    Notes
+    -----
+    A holder is gone where its process was on this machine and runs no more. Else it is alive where
+    its last sign is fresh by both clocks. Where it isn't, it is watched, by this machine's
+    monotonic clock alone: a new sign means alive, none within `expiry` that the lease is anyone's.
+    So a clock that is set costs a wait, and never the lease of somebody who lives.
     """
 
-    enforced = True
-    """It is had in one step."""
-
     def __init__(
-        self, path: str, output: str, *, beat: float = BEAT, expiry: float = EXPIRY
+        self,
+        place: Place,
+        output: str,
+        say: Callable[[str], Any],
+        *,
+        beat: float | None = None,
+        expiry: float | None = None,
     ) -> None:
-        self.path, self.output, self.beat, self.expiry = path, output, beat, expiry
-        self.owner = myself()
+        self.place, self.output, self.owner = place, output, myself()
+        self.beat = BEAT if beat is None else beat
+        self.expiry = EXPIRY if expiry is None else expiry
+        self._say = say
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._live, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
-        while not self._made():
-            held = _read(self.path)
-            if held is None and os.path.exists(self.path) and not self._expired():
-                raise Held(f"{self.output}: another run has just begun; nothing was done")
-            if held is not None and not (held.is_gone() or self._expired()):
-                raise held_by(held, self.output)
-            self._take_away(held)
-        self._heart.start()
-        return self
+        for _ in range(_ATTEMPTS):
+            there = self.place.read()
+            if there is not None:
+                self._refuse_alive(there)
+            if self.place.take(self.owner, there):
+                self._heart.start()
+                return self
+        raise Held(f"{self.output}: others take it up and leave it; nothing was done")
 
     def __exit__(
         self,
@@ -120,114 +161,70 @@ class Lease:
     ) -> None:
         self._ended.set()
         self._heart.join()
-        if self.holds():
-            _unlink(self.path)
+        self.place.leave(self.owner)
+
+    @property
+    def enforced(self) -> bool:
+        """Whether it was had under a condition, or in one step."""
+        return self.place.enforced
 
     def holds(self) -> bool:
-        """Whether it is still ours: a process that was frozen may have lost it."""
-        return _read(self.path) == self.owner
+        """Whether it is still ours: a process that was frozen or cut off may have lost it."""
+        there = self.place.read()
+        return there is not None and there.owner == self.owner
 
-    def _made(self) -> bool:
-        """Make the file with all it holds in one step; False where one is there."""
-        temporary = f"{self.path}.{self.owner.token}"
-        with translated(self.path):
-            with open(temporary, "x", encoding="utf-8") as file:
-                json.dump(asdict(self.owner), file)
-            try:
-                os.link(temporary, self.path)
-            except FileExistsError:
-                return False
-            finally:
-                _unlink(temporary)
-        return True
-
-    def _expired(self) -> bool:
-        """Whether nothing was heard of the holder for long, by the filesystem's own clock."""
-        probe = f"{self.path}.{self.owner.token}.now"
-        try:
-            with open(probe, "x"):
-                pass
-            return os.stat(probe).st_mtime - os.stat(self.path).st_mtime > self.expiry
-        except FileNotFoundError:
-            return False
-        finally:
-            _unlink(probe)
-
-    def _take_away(self, judged: Owner | None) -> None:
-        """Remove the lease of the owner who was judged, and of nobody who came since."""
-        aside = f"{self.path}.{self.owner.token}.old"
-        try:
-            os.rename(self.path, aside)
-        except FileNotFoundError:
+    def _refuse_alive(self, there: Seen) -> None:
+        """Raise Held unless the holder is gone, or gives no sign of life while it is watched."""
+        if there.owner is not None and there.owner.is_gone():
             return
-        if _read(aside) != judged:
-            with suppress(OSError):
-                os.link(aside, self.path)
-        _unlink(aside)
+        if there.at is not None and abs(time.time() - there.at) < _FRESH * self.beat:
+            raise self._held_by(there)
+        self._say(
+            f"{self.output}: another run has left a lease; waiting for a sign of life, at most "
+            f"{seconds_in_words(self.expiry)}"
+        )
+        until = time.monotonic() + self.expiry
+        while time.monotonic() < until:
+            time.sleep(self.beat / _LOOKS)
+            now = self.place.read()
+            if now is None:
+                return
+            if now.sign != there.sign:
+                raise self._held_by(now)
+
+    def _held_by(self, there: Seen) -> Held:
+        """Return the error that names who works on the output."""
+        owner = there.owner
+        who = (
+            f"process {owner.process} on {owner.host} works on it since {owner.since}"
+            if owner is not None
+            else "another run works on it"
+        )
+        return Held(f"{self.output}: {who}; nothing was done")
 
     def _live(self) -> None:
         while not self._ended.wait(self.beat):
-            if not self.holds():
+            if not self.place.beat(self.owner):
                 return
-            with suppress(OSError):
-                os.utime(self.path)
-
-
-@contextmanager
-def leased(folder: str, output: str) -> Iterator[Lease]:
-    """Hold a lease in a folder of state, which is made, and goes where nothing in it is of use."""
-    with ExitStack() as stack:
-        stack.callback(_remove_empty, folder)
-        yield _entered(folder, output, stack)
-
-
-def _entered(folder: str, output: str, stack: ExitStack) -> Lease:
-    for attempt in range(_ATTEMPTS):
-        try:
-            os.makedirs(folder, exist_ok=True)
-        except OSError as error:
-            raise AccessDenied(
-                f"{folder}: can't be made ({error.strerror}); a run keeps its state there: check "
-                "the permissions"
-            ) from None
-        try:
-            return stack.enter_context(Lease(os.path.join(folder, LEASE), output))
-        except NotFound:  # another run ended just now, and took its folder along
-            time.sleep(0.01 * attempt)
-    raise Conflict(f"{output}: its folder of state comes and goes; try again")
-
-
-def _remove_empty(folder: str) -> None:
-    with suppress(OSError):
-        os.rmdir(folder)
-
-
-def _unlink(path: str) -> None:
-    # Whoever holds the lease clears up, and may come first.
-    with suppress(FileNotFoundError):
-        os.unlink(path)
-
-
-def _read(path: str) -> Owner | None:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return Owner(**json.load(file))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def myself() -> Owner:
     """Return this process as the owner of a lease that is taken now."""
-    import psutil
-
     return Owner(
         token=uuid.uuid4().hex,
         host=socket.gethostname(),
         place=_place(),
         process=os.getpid(),
-        began=float(psutil.Process().create_time()),
+        began=_began(os.getpid()),
         since=time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime()),
     )
+
+
+def _began(process: int) -> float:
+    """Return when a process started, in seconds since the boot, which no set clock moves."""
+    import psutil
+
+    return float(psutil.Process(process).create_time() - psutil.boot_time())
 
 
 def _place() -> str:

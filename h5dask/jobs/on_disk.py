@@ -14,7 +14,8 @@ from typing import Any
 
 from h5dask.errors import AccessDenied, Conflict, OutOfSpace
 from h5dask.jobs import record as records
-from h5dask.jobs.lease import Lease, leased
+from h5dask.jobs.file_lease import leased
+from h5dask.jobs.lease import Lease
 from h5dask.jobs.record import Record
 from h5dask.jobs.state import ENDING, write_whole
 from h5dask.storage.publishing import publish, sync
@@ -36,9 +37,9 @@ class OnDisk:
         return self.url + ENDING
 
     @contextmanager
-    def held(self, _say: Callable[[str], Any], /) -> Iterator[Lease]:
-        """Take the right to make them, or raise `lease.Held`; nobody waits."""
-        with leased(self.folder, self.url) as lease:
+    def held(self, say: Callable[[str], Any], /) -> Iterator[Lease]:
+        """Take the right to make them, or raise `lease.Held`."""
+        with leased(self.folder, self.url, say) as lease:
             yield lease
 
     def exists(self) -> bool:
@@ -49,11 +50,20 @@ class OnDisk:
         """Return what tells how they came to be; None where nothing does."""
         return records.read(self.url)
 
-    def write_record(self, record: Record) -> None:
+    def write_record(self, record: Record, mark: str | None) -> str | None:
         """Put the record in its place, whole or not at all."""
         path = self.url + records.ENDING
         with translated(path):
             write_whole(record.text, path, os.path.join(self.folder, f"record{records.ENDING}"))
+        return mark
+
+    def record_mark(self) -> str | None:
+        """Return nothing: see `mark_of`."""
+        return ""
+
+    def mark_of(self, name: str, /) -> str | None:  # noqa: ARG002 - of stores
+        """Return nothing: who was taken over has no parts any more that he could publish."""
+        return ""
 
     def state_of(self, name: str) -> str:
         """Return the fingerprint of a file; of a folder such as .zarr, one of all files in it."""
@@ -67,20 +77,28 @@ class OnDisk:
         """Return the bytes of a file, or of all files in a folder."""
         return sum(os.stat(one).st_size for one in _files_of(self._path(name)))
 
-    def publish(self, part: str, name: str, *, overwrite: bool) -> bool | None:
+    def publish(
+        self,
+        part: str,
+        name: str,
+        *,
+        overwrite: bool,
+        mark: str | None = "",  # noqa: ARG002 - of stores
+    ) -> bool | None:
         """Give a finished part on the same filesystem its name; see `outputs.Outputs`."""
         target, enforced = self._path(name), None
+        if not os.path.exists(part):
+            raise Conflict(f"{target}: another run has taken over what was to be published")
         if os.path.exists(target) and os.path.samefile(part, target):
             os.unlink(part)  # it has both names where a run was killed as it published
             sync(os.path.dirname(target), os.O_RDONLY)
             return None
-        if self.keep and overwrite:
-            _set_aside(target)
+        latest = _set_aside(target) if self.keep and overwrite else ""
         if os.path.isdir(part):
             _publish_folder(part, target, overwrite=overwrite)
         else:
             enforced = publish(part, target, overwrite=overwrite).enforced
-        _remove_old(target, self.keep)
+        _remove_old(target, self.keep, latest)
         return enforced
 
     def remove(self, name: str) -> None:
@@ -129,33 +147,45 @@ def _publish_folder(part: str, target: str, *, overwrite: bool) -> None:
     shutil.rmtree(former, ignore_errors=True)
 
 
-def _set_aside(target: str) -> None:
-    """Give an output that is about to be replaced a second name, which tells its time."""
+def _set_aside(target: str) -> str:
+    """Give an output that is about to be replaced a second name, which tells its time; return it.
+
+    "" where there is none.
+    """
     if not os.path.exists(target):
-        return
+        return ""
     written = time.gmtime(os.stat(target).st_mtime)
     second = f"{target}.{time.strftime('%Y%m%dT%H%M%SZ', written)}.old"
     if os.path.isdir(target):
         if not os.path.exists(second):
             os.rename(target, second)
-        return
+        return second
     try:
         os.link(target, second)
     except FileExistsError:
-        return
+        return second
     except OSError:  # a filesystem without links
         try:
             shutil.copy2(target, second)
         except OSError as error:
             raise AccessDenied(f"{second}: can't be kept ({error.strerror})") from None
+    return second
 
 
-def _remove_old(target: str, keep: int) -> None:
-    """Remove all but the newest of the former versions of an output."""
+def _remove_old(target: str, keep: int, latest: str) -> None:
+    """Remove all but the newest of the former versions of an output.
+
+    The latest is the newest, whatever its name says: a clock may have been set back.
+    """
     folder, name = os.path.split(target)
     with suppress(FileNotFoundError):
         old = sorted(
-            one for one in os.listdir(folder) if one.startswith(name + ".") and _is_old(one, name)
+            (
+                one
+                for one in os.listdir(folder)
+                if one.startswith(name + ".") and _is_old(one, name)
+            ),
+            key=lambda one: (os.path.join(folder, one) == latest, one),
         )
         for one in old[: max(0, len(old) - keep)] if keep else []:
             _remove(os.path.join(folder, one))

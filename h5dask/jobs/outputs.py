@@ -46,8 +46,17 @@ class Outputs(Protocol):
     def record(self) -> Record | None:
         """Return what tells how they came to be; None where nothing does."""
 
-    def write_record(self, record: Record) -> None:
-        """Put the record in its place, whole or not at all."""
+    def write_record(self, record: Record, mark: str | None) -> str | None:
+        """Put the record where one with a mark is, whole or not at all; return its own mark.
+
+        Conflict where there is another one, if the store enforces that.
+        """
+
+    def record_mark(self) -> str | None:
+        """Return what the record is known by in a store; None where there is none, "" on a disk."""
+
+    def mark_of(self, name: str, /) -> str | None:
+        """Return what an output is known by, likewise."""
 
     def state_of(self, name: str) -> str:
         """Return the fingerprint of one; NotFound where it isn't there."""
@@ -55,11 +64,11 @@ class Outputs(Protocol):
     def nbytes_of(self, name: str) -> int:
         """Return the bytes of one."""
 
-    def publish(self, part: str, name: str, *, overwrite: bool) -> bool | None:
+    def publish(self, part: str, name: str, *, overwrite: bool, mark: str | None) -> bool | None:
         """Give a finished local file or folder its name, which goes then.
 
-        Conflict where it is taken, and not to be overwritten; returned is whether that was
-        enforced, None where nothing was asked.
+        Conflict where it is taken, and not to be overwritten, or by another one than that with
+        the mark; returned is whether that was enforced, None where nothing was asked.
         """
 
     def remove(self, name: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from h5dask.errors import Conflict
@@ -14,15 +14,38 @@ UNENFORCED = "not enforced: nothing kept what may have been {} from being overwr
 """What a record says of an output whose store looks, but promises nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What lay under the outputs' names when the run still held its lease.
+
+    A run may be frozen at any moment, and taken over. So it replaces what it found, and nothing
+    that came since.
+    """
+
+    record: Record | None
+    """Of the run before; without one nothing is replaced: what lies there is somebody else's."""
+    record_mark: str | None
+    """What the record was known by in a store."""
+    marks: Mapping[str, str | None]
+    """Likewise of each output."""
+
+    @classmethod
+    def at(cls, outputs: Outputs, names: Iterable[str]) -> Before:
+        """Return what lies there now; whether the lease is held must be asked afterwards."""
+        mark = outputs.record_mark()
+        return cls(outputs.record(), mark, {name: outputs.mark_of(name) for name in names})
+
+
 def publish_parts(
     parts: Mapping[str, str],
     outputs: Outputs,
     record: Record,
-    former: Record | None,
+    before: Before,
+    holds: Callable[[], bool],
     *,
     force: bool,
-) -> Record:
-    """Give each part its name, one after the other, and return the record with what is there.
+) -> tuple[Record, str | None]:
+    """Give each part its name, one after the other.
 
     Parameters
     ----------
@@ -32,30 +55,42 @@ def publish_parts(
         Where they go.
     record : Record
         Of this run; whose outputs aren't known yet.
-    former : Record, optional
-        Of the run before; what it published and this one doesn't is removed at the end. Without
-        one, nothing is replaced: what lies there is somebody else's.
+    before : Before
+        What is replaced; what the run before has published and this one doesn't goes at the end.
+    holds : callable
+        Whether this run holds its lease.
     force : bool
-        Replace it all the same.
+        Replace even what no run has made.
+
+    Returns
+    -------
+    Record
+        With what is there.
+    str or None
+        What the record that is there now is known by.
 
     Raises
     ------
     Conflict
         Somebody else has put something there meanwhile; nothing of this run stays.
     """
+    former, mark = before.record, before.record_mark
     overwrite, done = force or former is not None, []
     notes = list(record.notes)
     if former is None:  # so that whoever finds outputs of a run that dies knows whose they are
-        outputs.write_record(replace(record, outputs=_unknown(parts), finished=""))
+        unfinished = replace(record, outputs=_unknown(parts), finished="")
+        mark = outputs.write_record(unfinished, mark)
     try:
         for name, part in parts.items():
-            if outputs.publish(part, name, overwrite=overwrite) is False:
+            there = before.marks[name]
+            if outputs.publish(part, name, overwrite=overwrite, mark=there) is False:
                 notes.append(UNENFORCED.format(name))
             done.append(name)
     except Conflict:
-        for name in done:
-            outputs.remove(name)
-        outputs.remove_record()
+        if holds():  # else what is there may be the work of who took this run over
+            for name in done:
+                outputs.remove(name)
+            outputs.remove_record()
         raise
     held = {one["name"] for one in former.outputs} if former is not None else set()
     for name in sorted(held - set(parts)):
@@ -64,7 +99,7 @@ def publish_parts(
         {"name": name, "fingerprint": outputs.state_of(name), "nbytes": outputs.nbytes_of(name)}
         for name in parts
     ]
-    return replace(record, outputs=told, notes=notes)
+    return replace(record, outputs=told, notes=notes), mark
 
 
 def _unknown(parts: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -65,7 +65,8 @@ def run_each(  # noqa: PLR0913 - what `run` takes, and the ending
     Returns
     -------
     tuple of Outcome
-        One for each input, and one for each that vanished.
+        One for each input, and one for each that vanished. Where another run is at an output, that
+        is the last: the other one makes the rest, too.
 
     Raises
     ------
@@ -108,6 +109,8 @@ def run_each(  # noqa: PLR0913 - what `run` takes, and the ending
             if progress is not None:
                 progress.say(f"set aside: {error}")
         found.append(one)
+        if one.what == "busy":
+            return tuple(found)
     here = {shown(url) for url in outputs}
     for url, output in former.items():
         gone = f"{target}/{os.path.basename(output)}"

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -29,31 +30,37 @@ class State:
     """The steps of one run that are done, remembered in `done.log`.
 
     A step is done once its line is on disk; a torn last line is none. What is recorded counts
-    for one digest only.
+    for one digest only. All of it lies in a folder with a new name in each run: who was thought
+    dead, or a task of his that comes late, knows another name, and finds nothing there.
 
     Parameters
     ----------
     folder : str
-        Is there, and nobody else works in it.
+        Is there, and nobody else works in it; what another digest left is removed.
     digest : str
-        Of the run; what another one left is removed.
+        Of the run.
     """
 
     def __init__(self, folder: str, digest: str) -> None:
-        self.folder, self.digest = folder, digest
+        self.digest = digest
+        self.folder = os.path.join(folder, uuid.uuid4().hex[:12])
         self._done: dict[str, dict[int, tuple[int, Any]]] = {}
         with translated(folder):
-            if digest_in(folder) == digest:
+            left = _folder_of(digest, folder)
+            remove_contents(folder, but=left)
+            if left is not None:
+                os.rename(os.path.join(folder, left), self.folder)
                 length = self._load()
-                os.truncate(self._log, length)
+                os.truncate(self.log, length)
             else:
-                remove_contents(folder)
-                plan = os.path.join(folder, PLAN)
+                os.mkdir(self.folder)
+                plan = os.path.join(self.folder, PLAN)
+                write_whole("", self.log, f"{self.log}.part")
                 write_whole(json.dumps({"digest": digest}), plan, f"{plan}.part")
-                write_whole("", self._log, f"{self._log}.part")
 
     @property
-    def _log(self) -> str:
+    def log(self) -> str:
+        """Path of what remembers."""
         return os.path.join(self.folder, LOG)
 
     @property
@@ -62,12 +69,12 @@ class State:
         return any(self._done.values())
 
     def part(self, name: str) -> str:
-        """Return where an output is made.
+        """Return where an output is made."""
+        return os.path.join(self.folder, name)
 
-        A run of another digest makes its own elsewhere, so that one that was thought dead can't
-        write into it.
-        """
-        return os.path.join(self.folder, f"{self.digest[:12]}.{name}")
+    def remove(self) -> None:
+        """Remove all of it, and nothing that is another run's."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def done(self, name: str) -> Any:
         """Return what a step gave, None if it has not been done."""
@@ -107,7 +114,9 @@ class State:
             self._append({"forget": lost})
 
     def _append(self, entry: Any) -> None:
-        with translated(self._log), open(self._log, "ab") as file:
+        # Never created here: who comes late must not bring back what another run took over.
+        with translated(self.log), open(self.log, "r+b") as file:
+            file.seek(0, os.SEEK_END)
             file.write(json.dumps(entry).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -115,7 +124,7 @@ class State:
     def _load(self) -> int:
         """Take up what is on record, and return how many bytes of the log can be trusted."""
         length = 0
-        with suppress(FileNotFoundError), open(self._log, "rb") as file:
+        with suppress(FileNotFoundError), open(self.log, "rb") as file:
             for line in file:
                 if not line.endswith(b"\n"):
                     break
@@ -124,8 +133,8 @@ class State:
                 except (ValueError, KeyError, TypeError, AttributeError):
                     break
                 length += len(line)
-        if not os.path.exists(self._log):
-            write_whole("", self._log, f"{self._log}.part")
+        if not os.path.exists(self.log):
+            write_whole("", self.log, f"{self.log}.part")
         return length
 
     def _take(self, entry: Any) -> None:
@@ -136,11 +145,11 @@ class State:
             self._done.setdefault(entry["step"], {})[int(start)] = int(stop), entry["gave"]
 
 
-def remove_contents(folder: str) -> None:
-    """Remove what a run left in its folder, but for the lease."""
+def remove_contents(folder: str, *, but: str | None = None) -> None:
+    """Remove what runs left in a folder, but for the lease and what else is named."""
     with suppress(FileNotFoundError):
         for entry in list(os.scandir(folder)):
-            if entry.name == LEASE:
+            if entry.name in (LEASE, but):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path)
@@ -149,13 +158,16 @@ def remove_contents(folder: str) -> None:
                     os.unlink(entry.path)
 
 
-def digest_in(folder: str) -> str | None:
-    """Return the digest of the run that has left its state in a folder."""
-    try:
-        with open(os.path.join(folder, PLAN), encoding="utf-8") as file:
-            return str(json.load(file)["digest"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _folder_of(digest: str, folder: str) -> str | None:
+    """Return the name of what a run of a digest has left in a folder."""
+    for name in os.listdir(folder):
+        with (
+            suppress(OSError, ValueError, KeyError, TypeError),
+            open(os.path.join(folder, name, PLAN), encoding="utf-8") as file,
+        ):
+            if json.load(file)["digest"] == digest:
+                return name
+    return None
 
 
 def write_whole(text: str, path: str, temporary: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from h5dask.errors import Conflict, H5daskError, NotFound, OutOfSpace, Refused
 from h5dask.storage.latecomers import unwritten
-from h5dask.storage.stores import uploads
+from h5dask.storage.stores import Object, uploads
 from h5dask.storage.stores.appearing import appear, keeps_conditions, once_a_process
 from h5dask.storage.stores.finding import object_at
 from h5dask.storage.stores.told import plain
@@ -191,6 +191,8 @@ def commit(
     url, options = upload.url, upload.options
 
     def complete(absent: bool) -> None:
+        if mark:  # asked before, since not every store that keeps the one condition keeps this one
+            _refuse_another(object_at(url, options), mark)
         uploads.commit(upload, ordered, absent=absent, mark=mark)
 
     ask = partial(uploads.keeps_conditions, url, options)
@@ -206,6 +208,11 @@ def commit(
         raise uploads.gone(upload) from None
     uploads.forget(upload)
     return Published(enforced=enforced)
+
+
+def _refuse_another(found: Object, mark: str) -> None:
+    if found.head().mark != mark:
+        raise Conflict(f"{found.url}: was replaced while another was made; nothing was overwritten")
 
 
 def refuse_existing(url: str, options: Mapping[str, Any] | None, *, overwrite: bool) -> None:

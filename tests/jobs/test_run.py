@@ -14,7 +14,7 @@ import h5py
 import pytest
 
 import h5dask
-from h5dask.errors import AccessDenied, Conflict, InputChanged, NotFound, Refused
+from h5dask.errors import AccessDenied, Conflict, CorruptInput, InputChanged, NotFound, Refused
 from h5dask.jobs import Job, Policy, record, run
 from h5dask.jobs.outputs import outputs_at
 from h5dask.testing import example, example_file
@@ -134,6 +134,15 @@ def test_former_outputs_stay_by_count(source: Path, output: Path) -> None:
     assert h5dask.validate(output.parent / kept[0]) == ()
 
 
+def test_of_former_outputs_the_latest_stays_though_the_clock_was_set_back(
+    source: Path, output: Path
+) -> None:
+    for k, written in enumerate([1e9 + 7200, 1e9, 1e9]):
+        run(copied, source, output, parameters={"k": k}, policy=Policy(keep=1))
+        os.utime(output, (written, written))
+    assert [path.name for path in output.parent.glob("*.old")] == ["b.h5.20010909T014640Z.old"]
+
+
 def test_several_files_of_one_run(source: Path, output: Path) -> None:
     def halves(job: Job) -> None:
         ds = h5dask.open_dataset(job.urls)
@@ -206,6 +215,22 @@ def test_any_file_can_be_an_output(source: Path, output: Path) -> None:
 
     assert run(count, source, output.with_name("n.txt")).what == "done"
     assert output.with_name("n.txt").read_text() == "6"
+
+
+def test_what_is_on_record_and_lost_is_made_anew(source: Path, output: Path) -> None:
+    def stopped(job: Job) -> None:
+        copied(job)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stopped, source, output, name="copied")
+    (part,) = output.parent.glob("b.h5.h5dask/*/b.h5")
+    with h5py.File(part, "r+") as f:
+        f["embeddings"][0] = 7
+    with pytest.raises(CorruptInput, match="embeddings reads back other bytes than were written"):
+        run(copied, source, output)
+    assert run(copied, source, output).what == "done"
+    assert differences(source, output) == []
 
 
 def test_a_run_that_was_stopped_goes_on(source: Path, output: Path) -> None:

@@ -17,8 +17,9 @@ import xarray as xr
 import h5dask
 from h5dask.errors import AccessDenied, Conflict, InputChanged, NotFound, Refused
 from h5dask.jobs import Job, Policy, in_store, run
+from h5dask.jobs.lease import Lease
 from h5dask.jobs.outputs import outputs_at
-from h5dask.jobs.store_lease import StoreLease
+from h5dask.jobs.store_lease import LeaseObject
 from h5dask.storage.stores.finding import object_at
 from h5dask.testing import example
 from tests.bucket import Bucket
@@ -352,7 +353,8 @@ def test_a_store_that_ignores_conditions(source: Path, states: Path, tmp_path: P
         store.place("c.h5", b"precious")
         with pytest.raises(Conflict, match="isn't what a run has made"):
             run(copied, source, f"{store.url}/c.h5", **given)
-        with StoreLease(object_at(f"{store.url}/a.lease", store.options), "a", print) as held:
+        there = LeaseObject(object_at(f"{store.url}/a.lease", store.options))
+        with Lease(there, "a", print) as held:
             assert not held.enforced
 
 

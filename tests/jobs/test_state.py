@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from h5dask.errors import NotFound
 from h5dask.jobs import state as states
 from h5dask.jobs.state import LEASE, LOG, State
 
@@ -83,8 +84,23 @@ def test_another_digest_begins_anew_and_leaves_the_lease(tmp_path: Path) -> None
     again = State(str(tmp_path), "b")
     assert again.done("step") is None
     assert not again.has_begun
-    assert sorted(os.listdir(tmp_path)) == sorted([LEASE, LOG, "plan.json"])
-    assert again.part("out.h5") != state.part("out.h5")
+    assert sorted(os.listdir(tmp_path)) == sorted([LEASE, os.path.basename(again.folder)])
+    assert sorted(os.listdir(again.folder)) == [LOG, "plan.json"]
+
+
+def test_who_was_thought_dead_finds_nothing_of_who_went_on(tmp_path: Path) -> None:
+    frozen = State(str(tmp_path), "a")
+    frozen.once("begin", lambda: 1)
+    Path(frozen.part("out.h5")).write_text("x")
+    second = State(str(tmp_path), "a")
+    assert Path(second.part("out.h5")).read_text() == "x"
+    with pytest.raises(NotFound, match="no such file"):
+        frozen.once("late", lambda: 2)
+    assert not os.path.exists(frozen.part("out.h5"))
+    frozen.remove()
+    third = State(str(tmp_path), "a")
+    assert (third.done("begin"), third.done("late")) == (1, None)
+    assert os.listdir(tmp_path) == [os.path.basename(third.folder)]
 
 
 @pytest.mark.parametrize(
@@ -93,8 +109,9 @@ def test_another_digest_begins_anew_and_leaves_the_lease(tmp_path: Path) -> None
      b'{"step": "b"}\n', b"[1]\n"],
 )  # fmt: skip
 def test_a_torn_line_is_no_step(torn: bytes, tmp_path: Path) -> None:
-    State(str(tmp_path), "a").once("a", lambda: 1)
-    with open(tmp_path / LOG, "ab") as file:
+    left = State(str(tmp_path), "a")
+    left.once("a", lambda: 1)
+    with open(left.log, "ab") as file:
         file.write(torn)
     state = State(str(tmp_path), "a")
     assert (state.done("a"), state.done("b")) == (1, None)
@@ -104,8 +121,9 @@ def test_a_torn_line_is_no_step(torn: bytes, tmp_path: Path) -> None:
 
 
 def test_a_damaged_plan_begins_anew(tmp_path: Path) -> None:
-    State(str(tmp_path), "a").once("a", lambda: 1)
-    (tmp_path / "plan.json").write_text("{")
+    left = State(str(tmp_path), "a")
+    left.once("a", lambda: 1)
+    Path(left.folder, "plan.json").write_text("{")
     assert State(str(tmp_path), "a").done("a") is None
 
 
@@ -116,7 +134,7 @@ def test_what_is_forgotten_is_done_again(tmp_path: Path) -> None:
     state.forget("a", "never done", "b")
     again = State(str(tmp_path), "a")
     assert (again.done("a"), again.done("b"), state.done("b")) == (None, None, None)
-    assert state.once("a", lambda: 2) == 2
+    assert again.once("a", lambda: 2) == 2
     assert State(str(tmp_path), "a").done("a") == 2
 
 

@@ -18,7 +18,8 @@ import pytest
 import xarray as xr
 
 import h5dask
-from h5dask.jobs import Job, run, store_lease
+from h5dask.jobs import Job, run
+from h5dask.jobs.lease import Lease
 from tests.bucket import Bucket
 from tests.files.same import differences
 
@@ -92,7 +93,7 @@ def begun(source: Path, output: str, bucket: Bucket, cache: Path) -> Iterator[An
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         until = time.monotonic() + SECONDS
-        while not any(b"write" in log.read_bytes() for log in cache.glob("runs/*/done.log")):
+        while not any(b"write" in log.read_bytes() for log in cache.glob("runs/*/*/done.log")):
             assert time.monotonic() < until, "the run wrote nothing"
             assert child.poll() is None, "the run ended at once"
             time.sleep(0.02)
@@ -117,7 +118,7 @@ def test_a_killed_run_goes_on_on_its_machine(
         child.send_signal(signal.SIGKILL)
         child.wait(SECONDS)
     assert bucket.names() == ["b.h5.h5dask.lease"]
-    (log,) = cache.glob("runs/*/done.log")
+    (log,) = cache.glob("runs/*/*/done.log")
     done = log.read_text().count('"write')
     again: list[int] = []
 
@@ -150,7 +151,7 @@ def test_another_machine_begins_anew_once_the_lease_has_expired(
         child.send_signal(signal.SIGKILL)
         child.wait(SECONDS)
     elsewhere(tmp_path, monkeypatch)
-    monkeypatch.setattr("h5dask.jobs.in_store.StoreLease", quick(told))
+    monkeypatch.setattr("h5dask.jobs.in_store.Lease", quick(told))
     assert run(copied, source, output, storage_options=bucket.options).what == "done"
     assert any("waiting for a sign of life, at most 1.0 s" in line for line in told)
     same(source, bucket, tmp_path)
@@ -160,14 +161,14 @@ def elsewhere(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Be another machine, whose clock is wrong."""
     patch.setenv("H5DASK_CACHE", str(folder / "another cache"))
     patch.setattr("h5dask.jobs.lease._place", lambda: "another machine")
-    patch.setattr("h5dask.jobs.store_lease.time.time", lambda: 0.0)
+    patch.setattr("h5dask.jobs.lease.time.time", lambda: 0.0)
 
 
 def quick(told: list[str]) -> Any:
     """Return leases that expire soon, and tell why they wait."""
 
-    def lease(store: Any, output: str, say: Any) -> store_lease.StoreLease:
-        return store_lease.StoreLease(store, output, told.append, beat=0.1, expiry=1.0)
+    def lease(place: Any, output: str, say: Any) -> Lease:
+        return Lease(place, output, told.append, beat=0.1, expiry=1.0)
 
     return lease
 
@@ -198,7 +199,7 @@ def test_a_frozen_run_that_was_taken_over_publishes_nothing(
         child.send_signal(signal.SIGSTOP)
         with monkeypatch.context() as patch:
             elsewhere(tmp_path, patch)
-            patch.setattr("h5dask.jobs.in_store.StoreLease", quick([]))
+            patch.setattr("h5dask.jobs.in_store.Lease", quick([]))
             second = run(copied, source, output, storage_options=bucket.options)
             assert second.what == "done"
         record = bucket.content("b.h5.run.json")

@@ -13,15 +13,13 @@ from typing import Any
 import pytest
 
 from h5dask.errors import NotFound, StoreUnavailable
-from h5dask.jobs.lease import Held, myself
-from h5dask.jobs.store_lease import Sign, StoreLease
+from h5dask.jobs.lease import Held, Lease, Owner, myself
+from h5dask.jobs.store_lease import LeaseObject
 from h5dask.storage.stores import Head
 from h5dask.storage.stores.finding import object_at
 from h5dask.storage.stores.trying import Again
 from tests.bucket import Bucket
-from tests.jobs.test_lease import ended_number
-
-QUICK: dict[str, Any] = {"beat": 0.05, "expiry": 0.4, "settle": 0.1}
+from tests.jobs.test_lease import QUICK, ended_number, said
 
 
 @dataclass(frozen=True)
@@ -64,13 +62,14 @@ def store(request: pytest.FixtureRequest, bucket: Bucket) -> Any:
     return kinds.get(request.param, lambda: looking(found.url))()
 
 
-def said(line: str) -> None:
-    """Take what a person would read."""
-
-
-def lease(store: Any, **options: Any) -> StoreLease:
+def lease(store: Any, *, settle: float = 0.1, **options: Any) -> Lease:
     """Return a lease that doesn't take long to expire."""
-    return StoreLease(store, "out.h5", said, **{**QUICK, **options})
+    return Lease(LeaseObject(store, settle=settle), "out.h5", said, **{**QUICK, **options})
+
+
+def sign(owner: Owner, n: int, at: float) -> bytes:
+    """Return what a lease's object holds."""
+    return json.dumps({"owner": asdict(owner), "n": n, "at": at}).encode()
 
 
 def is_there(store: Any) -> bool:
@@ -85,7 +84,7 @@ def is_there(store: Any) -> bool:
 def left_by(store: Any, *, at: float, **changes: Any) -> None:
     """Leave the lease of another owner, whose last sign of life is as old as that."""
     owner = replace(myself(), **changes)
-    store.put(json.dumps(asdict(Sign(owner, 1, at))).encode(), token=owner.token)
+    store.put(sign(owner, 1, at), token=owner.token)
 
 
 def test_one_holds_it_and_it_is_gone_afterwards(store: Any) -> None:
@@ -157,7 +156,7 @@ def test_a_holder_whose_clock_is_wrong_is_known_by_its_signs(store: Any) -> None
         while not done.wait(0.05):
             n += 1
             owner = replace(elsewhere, since=str(n))
-            store.put(json.dumps(asdict(Sign(owner, n, 0.0))).encode())
+            store.put(sign(owner, n, 0.0))
 
     done = threading.Event()
     elsewhere = replace(myself(), place="another machine", host="node7", process=1)
@@ -175,7 +174,7 @@ def test_a_holder_whose_clock_is_wrong_is_known_by_its_signs(store: Any) -> None
 def test_what_can_t_be_read_must_expire(store: Any) -> None:
     store.put(b"{")
     told: list[str] = []
-    with StoreLease(store, "out.h5", told.append, **QUICK) as held:
+    with Lease(LeaseObject(store, settle=0.1), "out.h5", told.append, **QUICK) as held:
         assert held.holds()
     assert told == [
         "out.h5: another run has left a lease; waiting for a sign of life, at most 0.4 s"
@@ -187,7 +186,7 @@ def test_who_was_cut_off_sees_that_it_is_lost_and_takes_nothing_away(store: Any)
     with lease(store, beat=1e6) as frozen:
         store.put(bytes(store.whole("")).replace(myself().place.encode(), b"elsewhere"))
         assert not frozen.holds()
-        store.put(json.dumps(asdict(Sign(frozen.owner, 1, 0.0))).encode())
+        store.put(sign(frozen.owner, 1, 0.0))
         assert frozen.holds()
         left_by(store, at=time.time(), place="another machine")
         frozen.__exit__(None, None, None)
@@ -197,17 +196,17 @@ def test_who_was_cut_off_sees_that_it_is_lost_and_takes_nothing_away(store: Any)
 def test_a_sign_of_life_doesn_t_replace_another_s(bucket: Bucket, monkeypatch: Any) -> None:
     store = object_at(f"{bucket.url}/a.lease", bucket.options)
     with lease(store, beat=1e6) as held:
-        assert held._beaten()
-        real = held.holds
+        assert held.place.beat(held.owner)
+        real = held.place.read
 
-        def overtaken() -> bool:
+        def overtaken() -> Any:
             found = real()
-            if found:
+            if found.owner == held.owner:
                 left_by(store, at=0.0, host="node7")
             return found
 
-        monkeypatch.setattr(held, "holds", overtaken)
-        assert not held._beaten()
+        monkeypatch.setattr(held.place, "read", overtaken)
+        assert not held.place.beat(held.owner)
         assert json.loads(bytes(store.whole("")))["owner"]["host"] == "node7"
 
 
@@ -225,10 +224,9 @@ def test_a_reply_that_is_lost_costs_nothing(bucket: Bucket) -> None:
 
     with lease(Forgetful(there), beat=1e6) as held:
         assert held.enforced
-        for _ in range(2):
-            with pytest.raises(Again, match="broke off"):
-                held._beaten()
-        assert held._beaten()
+        for _ in range(3):
+            assert held.place.beat(held.owner)
+            assert held.holds()
     assert len(lost) == 3
     assert not is_there(there)
 

@@ -1,5 +1,7 @@
 """Chunks that we encode, and values that HDF5 encodes, are read back by plain h5py."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +16,10 @@ from hypothesis import strategies as st
 
 from h5dask.chunkindex import Filter
 from h5dask.contents import UNLIMITED, ArrayForm
-from h5dask.errors import LayoutError, Refused
+from h5dask.errors import LayoutError, Refused, WorkersLost
 from h5dask.storage.chunkwriter import ChunkWriter, encode_chunks
 from h5dask.storage.forms import form_of, gzip_filters
+from h5dask.storage.parts import PLACING, end_placing
 from h5dask.storage.skeleton import Plan, PlannedArray, create
 from tests.files.variant import Array
 from tests.storage.rewriting import planned
@@ -176,3 +179,52 @@ def test_a_disk_that_fills_while_chunks_are_placed(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert "x.h5: needs" in ended.stdout
     assert ended.stdout.endswith("free some space or choose another target\n")
+
+
+def placed(path: str, rows: range, values: Array, form: ArrayForm) -> None:
+    """Place some rows in one go."""
+    with ChunkWriter(path) as writer:
+        block = values[rows.start : rows.stop]
+        for found in encode_chunks(
+            block, (rows.start,), values.shape, form.chunks, form.filters, "<f8"
+        ):
+            writer.place("x", *found)
+
+
+FROZEN = """
+import os, signal, sys
+from tests.storage.test_chunkwriter import ChunkWriter, noisy, numbers, placed
+real = ChunkWriter.__exit__
+def stopped(writer, *error):
+    os.kill(os.getpid(), signal.SIGSTOP)
+    real(writer, *error)
+ChunkWriter.__exit__ = stopped
+placed(sys.argv[1], range(1 << 14), numbers((1 << 15,), "<f8"), noisy())
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGCONT])
+def test_what_somebody_left_unfinished_nobody_goes_on_with(end: int, tmp_path: Path) -> None:
+    form, values, path = noisy(), numbers((1 << 15,), "<f8"), str(tmp_path / "x.h5")
+    create(path, planned(form, values.shape))
+    child = subprocess.Popen([sys.executable, "-c", FROZEN, path])
+    try:
+        assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
+        before = (tmp_path / "x.h5").read_bytes()
+        for _ in range(2):
+            with pytest.raises(WorkersLost, match=r"x\.h5: a worker was lost, or stands still, wh"):
+                placed(path, range(1 << 14, 1 << 15), values, form)
+        assert (tmp_path / "x.h5").read_bytes() == before
+        os.kill(child.pid, end)
+        assert child.wait(60) == (0 if end == signal.SIGCONT else -signal.SIGKILL)
+    finally:
+        child.kill()
+        child.wait()
+    assert os.path.exists(path + PLACING) == (end == signal.SIGKILL)
+    end_placing(path)
+    os.unlink(path)
+    create(path, planned(form, values.shape))
+    placed(path, range(1 << 15), values, form)
+    with h5py.File(path) as f:
+        assert f["x"][...].tobytes() == values.tobytes()
+    assert os.listdir(tmp_path) == ["x.h5"]
