@@ -128,13 +128,12 @@ def normalize(
     how: Computing,
 ) -> int:
     """Write FILEs with one variable on a common scale, all else as it was."""
-    from h5dask.normalizing import Scaling, write_scaled
-    from h5dask.ops.cost import folding
+    from h5dask.normalizing import Scaling, scaling_cost, write_scaled
 
     ds = opened(files)
     scaling = Scaling.of(ds, variable=variable, how=way, dims=dims, fitted=fitted)
     if how.plan is not None:
-        return planned(ds[[scaling.variable]], folding, "normalize", how, out)
+        return planned(ds, partial(scaling_cost, scaling=scaling), "normalize", how, out)
     with how.start() as progress:
         told = write_scaled(
             ds, scaling, output, save=save, overwrite=out.overwrite, progress=progress
@@ -170,15 +169,14 @@ def contrast(
     principal directions, cosines and projections as well.
     """
     from h5dask.ops.contrasts import contrast as contrasted
-    from h5dask.ops.contrasts import variable_of
-    from h5dask.ops.cost import folding
+    from h5dask.ops.contrasts import contrast_cost, variable_of
     from h5dask.tables import frame_of
 
     ds = opened(files)
     x = variable_of(ds, variable)
     made = contrasted(x, pairs=pairs or None, paired=not unpaired, layers=layers or None, seed=seed)
     if how.plan is not None:
-        return planned(x.to_dataset(name=x.name), folding, "contrast", how, out)
+        return planned(x.to_dataset(name=x.name), contrast_cost, "contrast", how, out)
     found = computed(made, how, out, f"contrast {files[0]}", 2 * x.nbytes)
     table = frame_of(found, ["norm", "reliability", "dprime", "auc"])
     return out.give(found, table)

@@ -21,9 +21,11 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask._task_spec import DataNode, List, Task, TaskRef  # see docs.dask.org/en/stable/spec
 from dask.base import compute as compute_all
 from dask.base import tokenize
 from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import HighLevelGraph
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
@@ -72,29 +74,41 @@ class Delivery:
     places: list[Delayed] = field(default_factory=list)
     """One for each block of compressed datasets, in the order in which they run."""
 
-    def checks(self, written: Sequence[Any], after: Any = None) -> list[Delayed]:
-        """Return tasks that read back what was written; they run once `after` is there."""
-        found = []
-        jobs = zip(self.blocks, written, strict=True)
+    def checks(self, written: Sequence[Any], *, barrier: bool = False) -> list[Delayed]:
+        """Return tasks that read back what was written, or is by tasks; after all with a barrier.
+
+        They are one layer of a graph, made at once: to call a task for each would search all of
+        the writes as often.
+        """
+        name = f"checks-{tokenize(self.blocks[0][0].file)}" if self.blocks else ""
+        given = [TaskRef(one.key) if isinstance(one, Delayed) else one for one in written]
+        made: dict[Any, Any] = {}
+        after = None
+        if barrier:
+            made["written-" + name] = Task("written-" + name, _wait, List(*given))
+            after = TaskRef("written-" + name)
+        keys = []
+        jobs = zip(self.blocks, given, strict=True)
         for _, some in groupby(jobs, key=lambda job: id(job[0][0])):
             mine = list(some)
             target = mine[0][0][0]
-            shared = _shared(target)
+            shared = f"target-{target.variable}-{name}"
+            made[shared] = DataNode(shared, target)
             for first in range(0, len(mine), _CHECKED_AT_ONCE):
                 part = mine[first : first + _CHECKED_AT_ONCE]
-                name = f"check-{target.variable}-{tokenize(target.file, part[0][0][1])}"
-                ordinals, what = [at for (_, at), _ in part], [one for _, one in part]
-                check = task_named(name, _check_blocks)
-                found.append(check(what, ordinals, shared, after=after))
-        return found
+                key = f"check-{target.variable}-{tokenize(target.file, part[0][0][1])}"
+                ordinals, what = [at for (_, at), _ in part], List(*(one for _, one in part))
+                made[key] = Task(key, _check_blocks, what, ordinals, TaskRef(shared), after)
+                keys.append(key)
+        before: dict[int, Any] = {id(one.dask): one for one in written if isinstance(one, Delayed)}
+        graph = HighLevelGraph.from_collections(name, made, dependencies=list(before.values()))
+        return [Delayed(key, graph, layer=name) for key in keys]
 
     def tasks(self) -> list[Delayed]:
         """Return what writes all and, when all is written, reads it back; each gives counts."""
-        if not self.writes:
-            return self.places
-        file = self.blocks[0][0].file
-        barrier = task_named(f"written-{tokenize(file)}", _wait)(self.writes)
-        return [*self.checks(self.writes, barrier), *self.places]
+        return (
+            [*self.checks(self.writes, barrier=True), *self.places] if self.writes else self.places
+        )
 
 
 def deliver(
@@ -157,6 +171,15 @@ def deliver(
         made.blocks.extend((target, at) for at in np.ndindex(*values.numblocks))
     made.places.extend(chained(encoded, file))
     return made
+
+
+def given_all(function: Callable[..., Any], tasks: Sequence[Delayed], *more: Any) -> Delayed:
+    """Return a task that takes what all of these give, and more; their graph is searched once."""
+    name = f"{function.__name__.strip('_')}-{uuid.uuid4().hex}"
+    task = Task(name, function, List(*(TaskRef(one.key) for one in tasks)), *more)
+    before: dict[int, Any] = {id(one.dask): one for one in tasks}
+    graph = HighLevelGraph.from_collections(name, {name: task}, dependencies=list(before.values()))
+    return Delayed(name, graph)
 
 
 def _variables(planned: FilePlan) -> dict[str, None]:

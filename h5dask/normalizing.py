@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import xarray as xr
 
 from h5dask.errors import NotFound, Refused
 from h5dask.losses import compute
+from h5dask.ops.cost import Cost, Forms, folding, writing
 from h5dask.ops.normalization import fit, normalize, way_of
 from h5dask.ops.scales import Loss
 from h5dask.ops.statistics import summarize
@@ -18,6 +19,8 @@ from h5dask.progress import Progress
 from h5dask.results import open_any, refuse_existing, refuse_target, write_result
 from h5dask.writer import write_dataset
 
+_FLOPS = 40
+"""Operations a value that is scaled."""
 RESULTS = (".nc", ".zarr")
 """Names of what has no layout, and so holds the variable alone."""
 
@@ -133,6 +136,23 @@ def write_scaled(
         )
     counts = {"nonfinite_before": before, "nonfinite_after": after}
     return {**asdict(scaling), "output": output, **counts}
+
+
+def scaling_cost(ds: xr.Dataset, scaling: Scaling, *, stored: Forms | None = None) -> Cost:
+    """Return what `write_scaled` to a layout takes.
+
+    Parameters
+    ----------
+    ds, scaling
+        As of `write_scaled`.
+    stored : mapping of str to Stored, optional
+        How the variables are stored, and will be.
+    """
+    x = ds[[scaling.variable]]
+    is_fitted = scaling.how == "l2" or scaling.fitted is not None
+    counted = folding(x, stored=stored, passes=2 if is_fitted else 3)
+    written = writing(ds, stored=stored)
+    return counted + replace(written, flops=_FLOPS * float(ds[scaling.variable].size))
 
 
 def _nonfinite(x: xr.DataArray) -> int:

@@ -15,7 +15,7 @@ from dask.delayed import delayed
 
 from h5dask.check.structure import problems
 from h5dask.contents import Contents
-from h5dask.delivery import contents_of, deliver, named_as, refuse_missing
+from h5dask.delivery import contents_of, deliver, given_all, named_as, refuse_missing
 from h5dask.errors import Conflict, NotFound, OutOfSpace
 from h5dask.forming import Compression
 from h5dask.garbage import unsearched
@@ -148,7 +148,7 @@ def _write(made: Prepared, target: _Target, *, compute: bool) -> Any:
             indexes = create(temporary, plan)
         tasks = deliver(made.ds, made.planned, indexes, temporary, later=not compute).tasks()
         if not compute:
-            return delayed(_finish, pure=False)(tasks, target)
+            return given_all(_finish, tasks, target)
         written = compute_all(*tasks)
         with _flushed(temporary, url):
             contents = arrived(written, target.expected, temporary, url)

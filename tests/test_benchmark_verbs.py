@@ -177,7 +177,7 @@ def test_plans_a_benchmark(tmp_path: Path) -> None:
     given = ["--test-size", "2", "--plan", "workers=2,cores=2,memory=4GB", "-o", target, "--json"]
     code, told, _ = _called("ground-truth", example_file("episodes"), *given)
     assert code == 0
-    assert json.loads(told)["plans"][0]["stages"][0]["flops"] > 0
+    assert json.loads(told)["plans"][0]["stages"][0]["products"] > 0
     assert list(tmp_path.iterdir()) == []
 
 

@@ -23,8 +23,8 @@ from h5dask.errors import NotFound, Refused
 from h5dask.ops.cost import Cost, reading, writing
 from h5dask.plan import (
     Figures,
+    Known,
     Rates,
-    calibrate,
     estimate,
     parse_figures,
     plan_of,
@@ -37,7 +37,9 @@ from h5dask.workers import ENVIRONMENT
 from tests.architecture import ROOT
 from tests.files import LAYOUTS
 
-RATES = Rates(read=1e9, write=5e8, decode=1e8, encode=5e7, scan=1e10, flops=1e10)
+RATES = Rates(
+    read=1e9, write=5e8, decode=1e8, encode=5e7, scan=1e10, flops=1e10, kernel=5e9, network=1e8
+)
 COST = Cost(stage="read", n_blocks=1000, n_tasks=1000, read=0, written=0, flops=0, memory=10**8)
 
 
@@ -113,8 +115,12 @@ def test_inputs_that_are_missing(tmp_path: Path) -> None:
         ({"written": 10**10}, {"cores": 4}, 20 + 0.1, "writing"),
         ({"decoded": 10**9}, {"cores": 4}, 2.5 + 0.1, "computing"),
         ({"encoded": 10**9}, {"workers": 2, "cores": 2}, 5 + 0.1, "computing"),
-        ({"flops": 1e12}, {"cores": 4}, 25 + 0.1, "computing"),
-        ({"flops": 1e12, "n_blocks": 1}, {"cores": 4}, 100 + 0.1, "computing"),
+        ({"flops": 1e12}, {"cores": 4}, 50 + 0.1, "computing"),
+        ({"products": 1e12}, {"cores": 4}, 25 + 0.1, "computing"),
+        ({"products": 1e12, "n_blocks": 1}, {"cores": 4}, 100 + 0.1, "computing"),
+        ({"products": 1e12, "n_runs": 5}, {"cores": 4}, 40 + 0.1, "computing"),  # two rounds
+        ({"moved": 10**9}, {"workers": 2, "machines": 2, "processes": True}, 5 + 2, "moving"),
+        ({"moved": 10**9}, {"cores": 4}, 0.1, "tasks"),
         ({"n_tasks": 10**5}, {"cores": 4}, 10, "tasks"),
         ({"n_blocks": 0, "n_tasks": 0}, {"cores": 4}, 0, "reading"),
     ],
@@ -156,6 +162,9 @@ def test_figures() -> None:
     assert parse_figures("cores=3") == Figures(cores=3)
     assert parse_figures("") == this_machine()
     assert parse_figures("memory=1GiB").memory == 2**30
+    assert parse_figures("rates=new,workers=2") == Figures(
+        workers=2, processes=True, anew=True, machines=2
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,6 +178,7 @@ def test_figures() -> None:
         ("memory=lots", "memory='lots' is no size such as 32GB"),
         ("memory=-1GB", "memory='-1GB' is no size"),
         ("memory=GB", "memory='GB' is no size"),
+        ("rates=old", "rates='old' is unknown, expected rates=new"),
         ("read=nan", "read='nan' is no rate such as 1GB/s or 50G"),
         ("cores=2,cores=3", "cores is given twice"),
         ("cores=x,write=,", "cores='x' is no .*; write='' is no .*; '' is unknown"),
@@ -179,19 +189,12 @@ def test_wrong_figures(text: str, said: str) -> None:
         parse_figures(text)
 
 
-def test_calibration(tmp_path: Path) -> None:
-    rates = calibrate(tmp_path)
-    assert all(getattr(rates, one.name) > 0 for one in fields(Rates))
-    assert list(tmp_path.iterdir()) == []
-    assert calibrate(tmp_path / "nowhere").read > 0
-
-
 def test_given_rates_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("h5dask.plan.calibrate", lambda: RATES)
+    monkeypatch.setattr("h5dask.plan.known_rates", lambda anew: Known(rates=RATES))
     ds = example("ann")
     plan = plan_of(ds, [], figures=parse_figures("cores=1,read=7e9"))
     assert plan.rates == replace(RATES, read=7e9)
-    monkeypatch.setattr("h5dask.plan.calibrate", None)
+    monkeypatch.setattr("h5dask.plan.known_rates", None)
     every = ",".join(f"{one.name}=1GB/s" for one in fields(Rates))
     assert plan_of(ds, [], figures=parse_figures(every)).rates.flops == 1e9
 

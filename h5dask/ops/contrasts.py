@@ -6,7 +6,7 @@ Which records are compared lies in `pairing`, what becomes of their blocks in `d
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from h5dask.errors import Refused
 from h5dask.ops.choosing import is_lazy, kept_coords, name_of, refuse_other_than_numbers
 from h5dask.ops.components import variables_of
+from h5dask.ops.cost import Cost, Forms, folding
 from h5dask.ops.differences import (
     compared,
     halves_of,
@@ -259,6 +260,17 @@ def _compared(
         for rows, flag in zip(second_pass, flags, strict=True)
     ]
     return made.assign(projection=(("side", "row"), da.stack(along)))
+
+
+def contrast_cost(ds: xr.Dataset, *, stored: Forms | None = None) -> Cost:
+    """Return what `contrast` takes of a Dataset of one variable, whose records all have a pair.
+
+    The principal directions take most of it: products of all differences with those of their
+    record, in float64, of which half as many are done in a second as of float32.
+    """
+    (x,) = ds.data_vars.values()
+    cost = folding(ds, stage="contrast", stored=stored, passes=2)
+    return replace(cost, products=2.0 * x.size * x.shape[-1])
 
 
 def _padded(values: NDArray[np.float64], *, n: int) -> NDArray[np.float64]:

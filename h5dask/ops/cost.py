@@ -45,13 +45,19 @@ class Cost:
     written: int
     """Bytes that are written to files."""
     flops: float
-    """Floating-point operations."""
+    """Floating-point operations on values one by one, as kernels do them."""
     memory: int
     """Bytes that a task takes at its peak, above the idle worker."""
     decoded: int = 0
     """Bytes that filters give back when compressed chunks are read."""
     encoded: int = 0
     """Bytes that filters take when compressed chunks are written."""
+    products: float = 0.0
+    """Floating-point operations in products of matrices."""
+    moved: int = 0
+    """Bytes of results that tasks hand on to others."""
+    n_runs: int = 0
+    """Tasks that can run side by side, where they take several blocks each."""
 
     def __add__(self, other: Cost) -> Cost:
         """Return the cost of both within one stage, whose tasks take turns."""
@@ -65,7 +71,15 @@ class Cost:
             memory=max(self.memory, other.memory),
             decoded=self.decoded + other.decoded,
             encoded=self.encoded + other.encoded,
+            products=self.products + other.products,
+            moved=self.moved + other.moved,
+            n_runs=self.side_by_side + other.side_by_side,
         )
+
+    @property
+    def side_by_side(self) -> int:
+        """Tasks that can run side by side."""
+        return self.n_runs or self.n_blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,10 +216,10 @@ def folding(
     total = nothing(stage)
     for name, variable in _blocked(ds):
         cost = _reading(variable, (stored or {}).get(name, CONTIGUOUS), stage)
-        run = max(1, min(FAN_IN, cost.n_blocks // TASKS))
-        runs = -(-cost.n_blocks // run)
+        runs = n_runs(cost.n_blocks)
         total += replace(
             cost,
+            n_runs=runs,
             n_tasks=passes * (runs + -(-runs // FAN_IN)),
             read=passes * cost.read,
             decoded=passes * cost.decoded,
@@ -213,6 +227,17 @@ def folding(
             memory=cost.memory + ORDER * _rows(variable),
         )
     return total
+
+
+def n_runs(n_blocks: int) -> int:
+    """Return how many tasks look at so many blocks, a run of them each.
+
+    Examples
+    --------
+    >>> n_runs(100), n_runs(6400), n_runs(100_000)
+    (100, 400, 6250)
+    """
+    return -(-n_blocks // max(1, min(FAN_IN, n_blocks // TASKS)))
 
 
 def writing(

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, product
+from itertools import accumulate, pairwise, product
 from operator import attrgetter
 from typing import Any
 from uuid import uuid4
@@ -18,12 +18,13 @@ from uuid import uuid4
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask._task_spec import Alias, List, Task, TaskRef  # see docs.dask.org/en/stable/spec
+from dask._task_spec import Alias, DataNode, List, Task, TaskRef  # see docs.dask.org/en/stable/spec
 from dask.base import optimize, tokenize
 from dask.highlevelgraph import HighLevelGraph
 from numpy.typing import NDArray
 
 from h5dask.blocks import BLOCK_SIZE
+from h5dask.garbage import unsearched
 
 FAN_IN = 16
 """Records that are merged at once where they are small."""
@@ -105,6 +106,7 @@ class Folded:
         return Folded(name, {**self.graph, **other.graph, **made}, self.numblocks)
 
 
+@unsearched()
 def fold(
     arrays: da.Array | Sequence[da.Array],
     axes: Sequence[int],
@@ -150,7 +152,7 @@ def fold(
     first = several[0]
     token = tokenize([a.name for a in several], axes, look, merge, extras, given, fan_in, tasks)
     name = f"{name}-{token}"
-    blocks = _Blocks.of(several)
+    blocks, both = _Blocks.of(several), partial(_both, merge)
     known = () if given is None else (TaskRef((given.name, *(0,) * len(given.numblocks))),)
     kept = [axis for axis in range(first.ndim) if axis not in axes]
     graph: dict[Any, Any] = {}
@@ -165,7 +167,7 @@ def fold(
                 parts = (blocks.task((one.name, *index)) for one in several)
                 told = () if extras is None else (extras(index),)
                 seen = Task(None, look, *parts, *told, *known)
-                folded = seen if folded is None else Task(None, partial(_both, merge), folded, seen)
+                folded = seen if folded is None else Task(None, both, folded, seen)
             graph[key] = Task(key, _same, folded)
             keys.append(key)
         graph.update(_tree(keys, merge, name, at, fan_in))
@@ -187,9 +189,10 @@ class _Blocks:
     @classmethod
     def of(cls, arrays: Sequence[da.Array]) -> _Blocks:
         """Return the tasks, reading fused with what is done to it."""
-        optimized = optimize(*arrays)
-        tasks: dict[Any, Any] = {}
-        for one in optimized:
+        plain = [reads(one) for one in arrays]
+        tasks = {key: task for reads in plain for key, task in reads.items()}
+        others = [one for one, reads in zip(arrays, plain, strict=True) if not reads]
+        for one in optimize(*others):
             tasks.update(one.__dask_graph__())
         n_users = Counter(key for task in tasks.values() for key in task.dependencies)
         return cls(tasks, n_users)
@@ -220,6 +223,32 @@ class _Blocks:
             found[key] = self.tasks[key]
             ahead |= {one for one in self.tasks[key].dependencies if one not in found}
         return found
+
+
+def reads(array: da.Array) -> dict[Any, Any]:
+    """Return the tasks of an array that is just as `da.from_array` made it; none of any other.
+
+    They differ in their slices alone: to make them of one takes a tenth of the time that dask
+    needs to make each, and to look for what it could be fused with.
+    """
+    source, first = f"original-{array.name}", (array.name, *(0,) * array.ndim)
+    if array.dask.layers.keys() != {source, array.name}:
+        return {}
+    culled = array.dask.cull({first})
+    edges = (edges_of(array, axis) for axis in range(array.ndim))
+    boxes = [*product(*([slice(*ends) for ends in pairwise(one)] for one in edges))]
+    match culled[first]:
+        case Task(args=(TaskRef(key=of), DataNode(value=box))) as model:
+            if (of, box) != (source, boxes[0]):
+                return {}
+        case _:
+            return {}
+    keys = [(array.name, *at) for at in np.ndindex(*array.numblocks)]
+    tasks = (
+        Task(key, model.func, model.args[0], box, **model.kwargs)
+        for key, box in zip(keys, boxes, strict=True)
+    )
+    return {source: DataNode(source, culled[source]), **dict(zip(keys, tasks, strict=True))}
 
 
 def _indexes(numblocks: Index, fixed: Mapping[int, int]) -> Iterator[Index]:

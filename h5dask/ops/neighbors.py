@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from h5dask.errors import Refused
 from h5dask.indexes import RaggedIndex
 from h5dask.ops.choosing import is_count, kept_coords
-from h5dask.ops.cost import Cost, Forms, reading
+from h5dask.ops.cost import Cost, Forms, n_runs, reading
 from h5dask.ops.folding import FAN_IN, Folded, Index, edges_of, fold
 from h5dask.ops.found import Found, Ids, all_of, least_of
 from h5dask.ops.metrics import Metric, metric_of
@@ -216,7 +216,7 @@ def knn_cost(
     sides = sides_of(base, query, metric_of("euclidean"))
     n_blocks, (n_queries, n_features) = len(sides.base.chunks[0]), sides.queries.shape
     rows = sides.rows(k)
-    n_panels = -(-n_queries // rows)
+    n_panels, runs = -(-n_queries // rows), n_runs(n_blocks)
     # What isn't lazy still comes in blocks, of which a task takes one.
     lazy = base.copy(data=sides.base).to_dataset(name="base" if base.name is None else base.name)
     one = reading(lazy, stored=stored)
@@ -224,12 +224,18 @@ def knn_cost(
         one,
         stage="knn",
         n_blocks=n_panels * n_blocks,
-        n_tasks=n_panels * (n_blocks + -(-n_blocks // FAN_IN) + 3),
+        n_runs=n_panels * runs,
+        n_tasks=n_panels * (runs + -(-runs // FAN_IN) + 3),
         read=n_panels * one.read * (base.chunks is not None),
         decoded=n_panels * one.decoded,
-        flops=2.0 * sides.base.size * n_queries,
+        products=2.0 * sides.base.size * n_queries,
+        moved=runs * _FOUND * k * n_queries,
         memory=one.memory + searching_memory(max(sides.base.chunks[0]), n_features, rows, k),
     )
+
+
+_FOUND = 16
+"""Bytes of a neighbor that was found: its key and its row."""
 
 
 def _searched(sides: Sides, panel: Folded, search: Any, merge: Any) -> Folded:

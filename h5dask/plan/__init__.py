@@ -13,16 +13,19 @@ from h5dask.plan.drawing import table
 from h5dask.plan.figures import Figures, parse_figures, this_machine
 from h5dask.plan.inputs import input_files, sources_of, stored_forms
 from h5dask.plan.projection import Blocks, Plan, Stage, estimate
-from h5dask.plan.rates import Rates, calibrate
-from h5dask.storage.remote import UrlPath, expand
+from h5dask.plan.rates import Rates, calibrate, sampled
+from h5dask.plan.remembered import Known, known_rates
+from h5dask.storage.remote import Source, UrlPath, expand
 
 __all__ = [
     "Figures",
+    "Known",
     "Plan",
     "Rates",
     "Stage",
     "calibrate",
     "estimate",
+    "known_rates",
     "parse_figures",
     "plan_of",
     "stored_forms",
@@ -39,7 +42,9 @@ def plan_of(
     figures: Figures | None = None,
     rates: Rates | None = None,
 ) -> Plan:
-    """Return what computing on a Dataset would take. Nothing of it runs, and no value is read.
+    """Return what computing on a Dataset would take. Nothing of it runs.
+
+    No value is read, but for 8 MiB at most of inputs in a store, whose rate no machine knows.
 
     Parameters
     ----------
@@ -52,8 +57,8 @@ def plan_of(
     figures : Figures, optional
         What there is to compute with; this machine's threads without it.
     rates : Rates, optional
-        Measured in about a second without it, unless the figures give all of them; what they
-        give counts in any case.
+        This machine's without it, measured in about two seconds once a month, unless the figures
+        give all of them; what they give counts in any case.
 
     Examples
     --------
@@ -67,9 +72,11 @@ def plan_of(
     """
     figures = figures or this_machine()
     form = ds.encoding.get("h5dask")
-    rates = replace(rates or _measured(figures), **figures.rates)
+    inputs = sources_of(ds) if sources is None else expand(sources)
+    known = Known(rates=rates) if rates is not None else _known(figures, inputs)
+    counted = replace(known.rates, **figures.rates)
     return Plan(
-        inputs=input_files(sources_of(ds) if sources is None else expand(sources)),
+        inputs=input_files(inputs),
         layout=form.layout if isinstance(form, Contents) else "",
         blocks=tuple(
             Blocks(
@@ -84,13 +91,22 @@ def plan_of(
             for name, variable in ds.variables.items()
             if variable.chunks is not None
         ),
-        stages=tuple(estimate(cost, rates, figures) for cost in merged(costs)),
+        stages=tuple(estimate(cost, counted, figures) for cost in merged(costs)),
         figures=figures,
-        rates=rates,
+        rates=counted,
+        measured=known.at,
+        sampled=known.sampled,
     )
 
 
-def _measured(figures: Figures) -> Rates:
-    """Return rates measured here, unless all of them were given."""
+def _known(figures: Figures, inputs: Iterable[Source]) -> Known:
+    """Return what is known of rates beside those that were given."""
     given = figures.rates
-    return Rates(**given) if len(given) == len(fields(Rates)) else calibrate()
+    if len(given) == len(fields(Rates)):
+        return Known(rates=Rates(**given))
+    found = known_rates(anew=figures.anew)
+    far = next((one for one in inputs if one.content is None and not one.is_local), None)
+    if far is None or "read" in given:
+        return found
+    rates = replace(found.rates, read=sampled(far, figures.cores))
+    return replace(found, rates=rates, sampled=far.url)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _MOST_FILES = 10
 _MOST_VARIABLES = 40
+_OPERATIONS = ("flops", "kernel")
+"""Rates that aren't of bytes."""
 
 
 def table(plan: Plan) -> Group:
@@ -83,7 +85,7 @@ def _stages(plan: Plan) -> Table:
             f"{cost.n_tasks:,}",
             nbytes_in_words(cost.read),
             nbytes_in_words(cost.written),
-            count_in_words(cost.flops),
+            count_in_words(cost.flops + cost.products),
             nbytes_in_words(cost.memory),
             nbytes_in_words(stage.worker_memory),
             seconds_in_words(stage.seconds),
@@ -94,7 +96,7 @@ def _stages(plan: Plan) -> Table:
     made.columns[2].footer = f"{sum(cost.n_tasks for cost in costs):,}"
     made.columns[3].footer = nbytes_in_words(sum(cost.read for cost in costs))
     made.columns[4].footer = nbytes_in_words(sum(cost.written for cost in costs))
-    made.columns[5].footer = count_in_words(sum(cost.flops for cost in costs))
+    made.columns[5].footer = count_in_words(sum(cost.flops + cost.products for cost in costs))
     made.columns[8].footer = seconds_in_words(plan.seconds)
     return made
 
@@ -113,13 +115,14 @@ def _machines(plan: Plan) -> Iterator[str]:
     told = []
     for one in fields(Rates):
         rate = getattr(rates, one.name)
-        words = (
-            count_in_words(rate) + "FLOP/s"
-            if one.name == "flops"
-            else (nbytes_in_words(rate) + "/s")
-        )
-        told.append(f"{one.name} {words}{' as given' if one.name in figures.rates else ''}")
+        is_work = one.name in _OPERATIONS
+        words = f"{count_in_words(rate)}FLOP" if is_work else nbytes_in_words(rate)
+        told.append(f"{one.name} {words}/s{' as given' if one.name in figures.rates else ''}")
     yield f"Rates: {', '.join(told)}."
+    if plan.sampled:
+        yield f"Reading was measured on {_plain(plan.sampled)}."
+    if plan.measured is not None:
+        yield f"This machine was measured on {plan.measured:%Y-%m-%d}; rates=new measures it again."
 
 
 def _warnings(plan: Plan) -> Iterator[str]:

@@ -12,7 +12,8 @@ from h5dask.plan.rates import Rates
 
 _NUMBERS = ("workers", "cores", "machines")
 _RATES = tuple(one.name for one in fields(Rates))
-KEYS = (*_NUMBERS, "memory", *_RATES)
+_ANEW = "rates=new"
+KEYS = (*_NUMBERS, "memory", *_RATES, "rates")
 """What a text may give figures for."""
 
 
@@ -32,6 +33,8 @@ class Figures:
     """Whether tasks are sent to processes, at 2 ms each, rather than run here at 0.1 ms."""
     rates: Mapping[str, float] = field(default_factory=dict)
     """Rates that were given, by their names in `Rates`; the others are measured."""
+    anew: bool = False
+    """Whether rates are measured though they are known."""
 
     @property
     def threads(self) -> int:
@@ -62,8 +65,9 @@ def parse_figures(text: str) -> Figures:
     ----------
     text : str
         `workers`, `cores` (threads a worker), `memory` (a worker's) and `machines` (one a worker
-        without it); rates such as `read=1GB/s`, which are measured without: see `Rates`. Without
-        `workers` the threads of one machine; "" is this machine.
+        without it); rates such as `read=1GB/s`, which are measured without: see `Rates`;
+        `rates=new`, where what was measured before counts no more. Without `workers` the threads
+        of one machine; "" is this machine.
 
     Raises
     ------
@@ -79,10 +83,14 @@ def parse_figures(text: str) -> Figures:
     if not text.strip():
         return this_machine()
     found: dict[str, float] = {}
-    said = []
+    said, anew = [], False
     for part in (part.strip() for part in text.split(",")):
         key, _, value = (piece.strip() for piece in part.partition("="))
-        if key not in KEYS:
+        if f"{key}={value}" == _ANEW:
+            anew = True
+        elif key == "rates":
+            said.append(f"rates={value!r} is unknown, expected {_ANEW}")
+        elif key not in KEYS:
             said.append(_unknown(key))
         elif key in found:
             said.append(f"{key} is given twice")
@@ -100,6 +108,7 @@ def parse_figures(text: str) -> Figures:
         machines=min(int(found.get("machines", workers)), workers),
         processes="workers" in found,
         rates={key: found[key] for key in _RATES if key in found},
+        anew=anew,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from h5dask.blocks import MOST_BLOCKS
@@ -17,7 +18,7 @@ IDLE = 250_000_000
 SECONDS_A_TASK = {True: 2e-3, False: 1e-4}
 """What a task costs beside its work, by whether it is sent to a process."""
 
-Bound = Literal["reading", "computing", "writing", "tasks"]
+Bound = Literal["reading", "computing", "writing", "moving", "tasks"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,10 @@ class Plan:
     stages: tuple[Stage, ...]
     figures: Figures
     rates: Rates
+    measured: datetime | None = None
+    """When the rates were measured; None where they were given."""
+    sampled: str = ""
+    """The URL whose store gave the rate of reading, "" where it is this machine's."""
 
     @property
     def seconds(self) -> float:
@@ -87,6 +92,8 @@ class Plan:
             "total": total,
             "figures": figures,
             "rates": asdict(self.rates),
+            "rates_measured": None if self.measured is None else self.measured.isoformat(),
+            "read_sampled_from": self.sampled or None,
             "warnings": list(self.warnings),
         }
 
@@ -99,41 +106,45 @@ def estimate(cost: Cost, rates: Rates, figures: Figures) -> Stage:
     cost : Cost
         What the stage takes.
     rates : Rates
-        Of one machine (read, write) and of one thread (all others).
+        Of one machine (read, write, network) and of one thread (all others).
     figures : Figures
         The machines.
 
     Returns
     -------
     Stage
-        Reading, computing and writing go on at once, so the slowest of them is the stage's time:
-        reading and writing at the rate of each machine's disk, computing on as many threads as
-        there are blocks at most. For each task a fixed time is added.
+        Reading, computing, writing and moving go on at once, so the slowest of them is the
+        stage's time: reading and writing at the rate of each machine's disk, computing in rounds
+        of as many tasks as there are threads. For each task a fixed time is added.
 
     Examples
     --------
-    >>> rates = Rates(read=1e9, write=1e9, decode=1e8, encode=1e8, scan=1e10, flops=1e10)
+    >>> rates = Rates(read=1e9, write=1e9, decode=1e8, encode=1e8, scan=1e10, flops=1e10,
+    ...               kernel=1e10, network=1e9)
     >>> cost = Cost(stage="read", n_blocks=80, n_tasks=80, read=10**9, written=0, flops=0,
     ...             memory=10**8, decoded=4 * 10**9)
     >>> stage = estimate(cost, rates, Figures(cores=8))
     >>> round(stage.seconds, 2), stage.bound, stage.worker_memory
     (5.02, 'computing', 1050000000)
     """
-    threads = max(1, min(figures.threads, cost.n_blocks))
+    n_runs = max(1, cost.side_by_side)
+    threads = min(figures.threads, n_runs)
     machines = min(figures.machines, threads)
     thread_seconds = (
         cost.decoded / rates.decode
         + cost.encoded / rates.encode
-        + cost.flops / rates.flops
+        + cost.flops / rates.kernel
+        + cost.products / rates.flops
         + (cost.read + cost.written) / rates.scan
     )
     taken: dict[Bound, float] = {
         "reading": cost.read / (rates.read * machines),
-        "computing": thread_seconds / threads,
+        "computing": thread_seconds * -(-n_runs // threads) / n_runs,
         "writing": cost.written / (rates.write * machines),
+        "moving": cost.moved / (rates.network * machines) if figures.processes else 0.0,
         "tasks": cost.n_tasks * SECONDS_A_TASK[figures.processes],
     }
-    slowest = max(taken["reading"], taken["computing"], taken["writing"])
+    slowest = max(seconds for what, seconds in taken.items() if what != "tasks")
     return Stage(
         cost=cost,
         seconds=slowest + taken["tasks"],

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from h5dask.blocks import BLOCK_SIZE
-from h5dask.ops.folding import FAN_IN, Folded, blocked, fold
+from h5dask.ops.folding import FAN_IN, Folded, blocked, fold, reads
 
 Chunks = tuple[tuple[int, ...], ...]
 
@@ -150,6 +150,57 @@ def test_blocks_made_of_several_others() -> None:
     values = np.arange(480).reshape(120, 4).T[:, 5:]
     firsts = np.cumsum([0, *array.chunks[1][:-1]])
     assert [one[0][0] for one in records(folded)] == values[0, firsts].tolist()
+
+
+class Locked:
+    """A lock that counts how often it was held."""
+
+    def __init__(self) -> None:
+        self.n_held = 0
+
+    def acquire(self) -> None:
+        self.n_held += 1
+
+    def release(self) -> None:
+        pass
+
+
+def test_tasks_made_of_one_are_those_of_dask() -> None:
+    source = Source(np.arange(24).reshape(6, 4))
+    array = da.from_array(source, chunks=((1, 3, 2), (3, 1)), inline_array=False)
+    made, expected = reads(array), dict(array.dask)
+    assert made.keys() == expected.keys()
+    for at in np.ndindex(*array.numblocks):
+        block = made[array.name, *at]({f"original-{array.name}": source})
+        assert np.array_equal(block, array.blocks[at].compute(scheduler="sync"))
+
+
+def test_how_dask_reads_is_kept() -> None:
+    lock = Locked()
+    array = da.from_array(Source(np.arange(8)), chunks=2, lock=lock, asarray=False)
+    assert reads(array)
+    assert records(fold(array, (0,), seen, joined, name="x"))[0][3] == (6, 2, None)
+    assert lock.n_held == 4
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        numbered(((2, 2),)),
+        da.from_array(Source(np.arange(4)), chunks=2, inline_array=True),
+        da.from_array(Source(np.arange(4)), chunks=2) + 1,
+        da.from_array(Source(np.arange(4)), chunks=2)[1:],
+        da.from_array(Source(np.arange(4)), chunks=2).blocks[1:],
+        da.from_array(Source(np.arange(4)), chunks=2).rechunk(1),
+        da.from_array(Source(np.arange(4)), chunks=4).rechunk(1),
+        da.zeros(4, chunks=2),
+    ],
+    ids=["values", "inline", "added", "sliced", "blocks", "halved", "cut", "zeros"],
+)
+def test_other_tasks_are_left_to_dask(array: da.Array) -> None:
+    assert reads(array) == {}
+    found = records(fold(array, (0,), seen, joined, name="x"))
+    assert sum(size for _, size, _ in found[0]) == array.size
 
 
 def test_work_that_blocks_share_is_done_once() -> None:

@@ -1,0 +1,231 @@
+"""What many blocks cost the client, two processes against two threads, plans against real runs.
+
+python tests/benchmarks/bench_scaling.py --size 1GB --only graph --only processes --only plan
+
+Small runs are mostly start: figures of --size 4GB and more tell of the work. Time of graphs is what
+the client's process computes, however busy the machine is; all else is by the clock.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from h5dask.cli import main
+from h5dask.workers import connect
+from tests.benchmarks import files, growing
+from tests.benchmarks.harness import (
+    N_THREADS,
+    Measure,
+    Options,
+    options,
+    race,
+    report,
+    sized,
+    timed,
+    workplace,
+)
+
+BLOCKS = 1_000, 10_000, 100_000
+BUILD, RUN, MEMORY = 50.0, 200.0, 500.0
+"""Microseconds a block to build and to run, megabytes of the client; at most."""
+OF_THREADS = 0.9
+WITHIN = 2.0
+"""A plan is right where it is off by no more than this factor."""
+_SECONDS = 300
+"""A graph that takes longer is told as such."""
+_WIDTH, _VOCABULARY = 1_024, 32_000
+_STRUCTURE = (16, 1, 200)
+_QUERIES = 2_000
+
+Made = dict[str, Path]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """One command over the files that were made."""
+
+    name: str
+    arguments: Callable[[Made], Sequence[str | Path]]
+
+    def command(self, made: Made) -> list[str]:
+        return [self.name, *map(str, self.arguments(made))]
+
+
+def _to(made: Made) -> list[str | Path]:
+    return ["-o", made["out"], "--overwrite"]
+
+
+VERBS = (
+    Verb(name="summarize", arguments=lambda made: [made["ann"]]),
+    Verb(name="scan", arguments=lambda made: [made["activations"]]),
+    Verb(
+        name="normalize",
+        arguments=lambda made: [made["ann"], "--variable", "train", *_to(made)],
+    ),
+    Verb(name="contrast", arguments=lambda made: [made["activations"], "--pair", "base", "other"]),
+    Verb(name="logits", arguments=lambda made: [made["logits"]]),
+    Verb(
+        name="ground-truth",
+        arguments=lambda made: [made["ann"], made["queries"], "--k", "10", *_to(made)],
+    ),
+    Verb(
+        name="concat",
+        arguments=lambda made: [made["proteins"], made["more proteins"], *_to(made)],
+    ),
+    Verb(name="profile", arguments=lambda made: [made["proteins"]]),
+)
+
+
+def measures(asked: Options) -> Iterator[Measure]:
+    """Yield the figures of graphs, then of processes, then of plans."""
+    for kind in growing.KINDS:
+        for n_blocks in BLOCKS:
+            case = f"graph of {kind}, {n_blocks:,} blocks"
+            if asked.wants(case):
+                yield from _grown(kind, n_blocks, case, asked)
+    cases = [
+        (verb, case, measure)
+        for case, measure in (("processes", _in_processes), ("plan", _against_plan))
+        for verb in VERBS
+        if asked.wants(f"{case} {verb.name}")
+    ]
+    if cases:
+        with workplace(asked.folder) as folder:
+            made = make(folder, asked.nbytes)
+            for verb, case, measure in cases:
+                yield from measure(verb, made, f"{case} {verb.name}", asked)
+
+
+def make(folder: Path, nbytes: int) -> Made:
+    """Make a file of each kind, of about so many bytes."""
+    made = {name: folder / f"{name}.h5" for name in ("ann", "activations", "logits", "proteins")}
+    files.ann(made["ann"], nbytes)
+    for name, width in (("activations", _WIDTH), ("logits", _VOCABULARY)):
+        files.activations(made[name], nbytes // 2, name, width)
+        _with_another_scenario(made[name])
+    n_samples, n_noise, length = _STRUCTURE
+    files.proteins(
+        made["proteins"], max(1, nbytes // (88 * n_samples * n_noise * length)), _STRUCTURE
+    )
+    made["more proteins"] = folder / "more.h5"
+    shutil.copyfile(made["proteins"], made["more proteins"])
+    queries = folder / "queries.npy"
+    np.save(queries, files.vectors(_QUERIES))
+    return {**made, "queries": queries, "out": folder / "out.h5"}
+
+
+def _with_another_scenario(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file.copy("scenarios/base", "scenarios/other")
+        known = json.loads(file["metadata"].attrs["scenarios"])
+        file["metadata"].attrs["scenarios"] = json.dumps(known | {"other": known["base"]})
+
+
+def _grown(kind: str, n_blocks: int, case: str, asked: Options) -> Iterator[Measure]:
+    """Yield what one graph takes in a process of its own."""
+    with workplace(asked.folder) as folder:
+        command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.growing"]
+        command += [kind, str(n_blocks), str(folder)]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_SECONDS, check=True
+            )
+        except subprocess.TimeoutExpired:
+            yield Measure(
+                case=case, against="client", value=_SECONDS, unit="s, not ended", at_most=0
+            )
+            return
+    found = json.loads(done.stdout)
+    for what, most in (("open", None), ("build", BUILD), ("run", RUN)):
+        yield Measure(
+            case=case, against=what, value=found[what] / n_blocks * 1e6, unit="us a block",
+            at_most=most if n_blocks == max(BLOCKS) else None,
+        )  # fmt: skip
+    yield Measure(
+        case=case, against="client's peak memory", value=found["peak"] / 1e6, unit="MB",
+        at_most=MEMORY, notes=f"{found['idle'] / 1e6:.0f} MB before",
+    )  # fmt: skip
+
+
+def _in_processes(verb: Verb, made: Made, case: str, asked: Options) -> Iterator[Measure]:
+    """Yield how fast two processes are beside two threads, a cluster that is there already."""
+    with connect(workers=N_THREADS) as client:
+        there = ["--scheduler", client.scheduler.address]
+        ours = _running([*verb.command(made), *there])
+        [(_, mine, theirs)] = race(ours, {"threads": _running(verb.command(made))}, asked)
+    yield Measure(
+        case=f"{case}, {sized(asked.nbytes)}",
+        against=f"{N_THREADS} threads",
+        value=theirs / mine,
+        unit="x their speed",
+        at_least=OF_THREADS,
+        notes=f"{mine:.1f} and {theirs:.1f} s",
+    )
+
+
+def _against_plan(verb: Verb, made: Made, case: str, asked: Options) -> Iterator[Measure]:
+    """Yield how long a verb takes for each second of its plan; inputs come from the disk."""
+    told = io.StringIO()
+    _run([*verb.command(made), "--plan", "--json"], told)
+    planned = sum(one["total"]["seconds"] for one in json.loads(told.getvalue())["plans"])
+    run = _running(verb.command(made))
+    run()
+    real = computed = float("inf")
+    for _ in range(asked.repeat):
+        for path in made.values():
+            _forget(path)
+        before = growing.computing()
+        real = min(real, timed(run))
+        computed = min(computed, (growing.computing() - before) / N_THREADS)
+    yield Measure(
+        case=f"{case}, {sized(asked.nbytes)}",
+        against="its plan",
+        value=real / planned,
+        unit="x as long",
+        at_least=1 / WITHIN,
+        at_most=WITHIN,
+        notes=f"{real:.2f} s, planned {planned:.2f} s, each thread computed {computed:.2f} s",
+    )
+
+
+def _running(command: list[str]) -> Callable[[], None]:
+    return lambda: _run(command, io.StringIO())
+
+
+def _run(command: list[str], out: io.StringIO) -> None:
+    """Run a command in this process; what it found doesn't matter, that it could run does."""
+    with warnings.catch_warnings(), redirect_stdout(out), redirect_stderr(io.StringIO()) as said:
+        warnings.simplefilter("ignore")
+        try:
+            code: Any = main(command, standalone_mode=False)
+        except SystemExit as end:
+            code = end.code
+    if code not in (None, 0, 1):
+        raise RuntimeError(f"{' '.join(command)}: exit code {code}: {said.getvalue()}")
+
+
+def _forget(path: Path) -> None:
+    """Let the system drop a file from memory, where it can be asked to."""
+    if path.exists() and hasattr(os, "posix_fadvise"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+if __name__ == "__main__":
+    given = options(__doc__, size="256MB")
+    report("Scaling", measures(given), given)
