@@ -43,7 +43,14 @@ RATES = Rates(
 COST = Cost(stage="read", n_blocks=1000, n_tasks=1000, read=0, written=0, flops=0, memory=10**8)
 
 
-@pytest.mark.parametrize("nbytes", [16 * 2**20, 64 * 2**20, 256 * 2**20], ids=["16", "64", "256"])
+@pytest.mark.parametrize(
+    "nbytes",
+    [
+        pytest.param(16 * 2**20, id="16", marks=pytest.mark.soak),
+        pytest.param(64 * 2**20, id="64"),
+        pytest.param(256 * 2**20, id="256", marks=pytest.mark.soak),
+    ],
+)
 def test_projected_memory_is_what_is_taken(nbytes: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.peaks", str(tmp_path), str(nbytes)]
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)}

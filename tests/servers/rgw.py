@@ -51,7 +51,7 @@ mon data avail crit = 1
 mon data avail warn = 2
 [osd]
 osd objectstore = memstore
-memstore device bytes = 2147483648
+memstore device bytes = 8589934592
 osd data = {folder}/osd
 osd journal =
 [client.rgw]
