@@ -119,6 +119,8 @@ def summary(verdicts: Sequence[Verdict], *, values: bool) -> str:
     n_problems = sum(len(verdict.problems) for verdict in verdicts)
     n_notes = sum(len(verdict.notes) for verdict in verdicts)
     n_errors = sum(bool(verdict.error) for verdict in verdicts)
+    if n_errors == len(verdicts):
+        return f"{_counted(n_errors, 'file')} could not be judged"
     text = f"{_counted(len(verdicts), 'file')}: {_counted(n_problems, 'problem')}"
     text += f", {_counted(n_notes, 'note')}" if n_notes else ""
     text += f"; {n_errors:,} could not be judged" if n_errors else ""

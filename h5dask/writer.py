@@ -16,7 +16,7 @@ from dask.delayed import delayed
 from h5dask.check.structure import problems
 from h5dask.contents import Contents
 from h5dask.delivery import contents_of, deliver, given_all, named_as, refuse_missing
-from h5dask.errors import Conflict, NotFound, OutOfSpace
+from h5dask.errors import Conflict, NotFound, OutOfSpace, Refused
 from h5dask.forming import Compression
 from h5dask.garbage import unsearched
 from h5dask.layout import Layout
@@ -113,6 +113,8 @@ def write_dataset(
     >>> h5dask.validate(path)
     ()
     """
+    if os.fspath(urlpath).endswith("/"):
+        raise Refused(f"{os.fspath(urlpath)}: ends in '/', as a folder does; name a file")
     url = resolved(urlpath)
     _refuse_target(url, overwrite, storage_options)
     made = prepare(

@@ -263,3 +263,13 @@ def test_ctrl_c_leaves_the_terminal_clean() -> None:
     bars, _, rest = seen.rpartition("\x1b[?25h")
     assert bars
     assert "KeyboardInterrupt" in rest  # Python's own, after the bars are gone
+
+
+def test_a_signed_url_is_not_told() -> None:
+    stream = io.StringIO()
+    with watch(log_json=True, stream=stream) as progress:
+        with progress.stage("scan https://host/a.h5?token=b7e3"):
+            pass
+        progress.say("read https://host/a.h5?token=b7e3 and s3://bucket/what?.h5")
+    assert "b7e3" not in stream.getvalue()
+    assert "read https://host/a.h5 and s3://bucket/what?.h5" in stream.getvalue()

@@ -85,7 +85,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Show a line about what is going on."""
-        self._display.say(text)
+        self._display.say(_plain(text))
 
     @contextmanager
     def stage(
@@ -112,7 +112,7 @@ class Progress:
         """
         from h5dask.progress.counting import Tally, counting
 
-        tally = Tally()
+        name, tally = _plain(name), Tally()
         moment = partial(
             _moment,
             tally,
@@ -134,6 +134,15 @@ class Progress:
             self._display.end(last, failed=failed)
         n = last.done if n_blocks is None else n_blocks
         self._records.append(StageRecord(name, last.seconds, n, nbytes, tally.done))
+
+
+def _plain(text: str) -> str:
+    """Return a line whose URLs tell nothing that only their owner may know."""
+    if "://" not in text:
+        return text
+    from h5dask.storage.stores.told import plain
+
+    return " ".join(plain(word) if "://" in word else word for word in text.split(" "))
 
 
 def watch(

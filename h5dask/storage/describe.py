@@ -7,6 +7,7 @@ few texts that are measured.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -88,6 +89,8 @@ def describe(
     except (Refused, CorruptInput):
         raise
     except _DAMAGED as error:
+        if "signature not found" in str(error):
+            raise CorruptInput(f"{subject}: {_stranger(file)}") from None
         raise CorruptInput(_unreadable(subject, walk.at, error)) from None
     contents = Contents(
         subject=subject,
@@ -114,10 +117,24 @@ def _heaps(
     return None if view is None else soundness.Heaps(view, base)
 
 
+def _stranger(file: str | BinaryIO | Held) -> str:
+    """Return what a file is that isn't HDF5, as far as its first bytes tell."""
+    first = b""
+    if isinstance(file, Held):
+        first = bytes(file.view[:16])
+    elif isinstance(file, str):
+        with suppress(OSError), open(file, "rb") as opened:
+            first = opened.read(16)
+    kind = "(no HDF5 signature)"
+    if first.lstrip().startswith(b"<"):
+        kind = "but a web page or XML; its server may want a login"
+    elif not first and isinstance(file, (str, Held)):
+        kind = "but empty"
+    return f"not an HDF5 file {kind}; check the path and the download"
+
+
 def _unreadable(subject: str, path: str, error: Exception) -> str:
     text = str(error)
-    if "signature not found" in text:
-        return f"{subject}: not an HDF5 file (no HDF5 signature); check the path and the download"
     if "truncated" in text:
         return f"{subject}: truncated HDF5 file ({text}); copy or download it again"
     what = f"/{path}: HDF5 can't read it" if path else "HDF5 can't read its structure"

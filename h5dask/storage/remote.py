@@ -231,6 +231,8 @@ def absolute(urlpath: str | os.PathLike[str]) -> str:
     url = os.fspath(urlpath)
     if "\0" in url:
         raise NotFound(f"{url!r}: a path holds no NUL character; check the path")
+    scheme, mark, rest = url.partition("://")
+    url = f"{scheme.lower()}{mark}{rest}" if mark and scheme.isalnum() else url
     if url.startswith("file://"):
         url = url.removeprefix("file://")
     return url if "://" in url else str(Path(url).expanduser().absolute())

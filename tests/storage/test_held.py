@@ -111,8 +111,8 @@ def test_bytes_that_arent_here_are_never_read():
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"<html>Sign in</html>", "not an HDF5 file"),
-        (b"", "HDF5"),
+        (b"<html>Sign in</html>", "not an HDF5 file but a web page or XML"),
+        (b"", "not an HDF5 file but empty"),
         (b"\x89HDF\r\n\x1a\n" + bytes(3000), "HDF5"),
     ],
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any
 
 import fsspec
 
+from h5dask.errors import Refused
 from h5dask.storage.stores import Object, Options
 from h5dask.storage.stores.clients import held, key_of
 from h5dask.storage.stores.told import missing_extra, plain
@@ -48,6 +50,11 @@ def object_at(url: str, options: Options | None = None) -> Object:
     >>> found.delete()
     """
     scheme, _, rest = url.partition("://")
+    if options is not None and not isinstance(options, Mapping):
+        raise Refused(
+            f"{plain(url)}: storage_options: found {type(options).__name__}, expected a mapping of "
+            "names to values"
+        )
     options = {**fsspec.config.conf.get(scheme, {}), **(options or {})}
     if scheme in ("http", "https"):
         if not find_spec("aiohttp"):
@@ -56,6 +63,11 @@ def object_at(url: str, options: Options | None = None) -> Object:
 
         return http_object(url, options)
     bucket, _, path = rest.partition("/")
+    if scheme in (*_S3, *_GCS, *_AZURE) and not (bucket and path):
+        raise Refused(
+            f"{plain(url)}: names no object; write {scheme}://{bucket or 'BUCKET'}/KEY, or a "
+            f"pattern such as {scheme}://{bucket or 'BUCKET'}/*.h5"
+        )
     if scheme in (*_S3, *_GCS, *_AZURE) and find_spec("obstore") and _addressable(bucket, path):
         told = _translated(scheme, bucket, options)
         if told is not None:

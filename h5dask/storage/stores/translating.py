@@ -7,12 +7,14 @@ login shell lends is left to each store's own library.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from h5dask.errors import Refused
 from h5dask.storage.stores import Options
 
 _OURS = {
@@ -69,6 +71,12 @@ def for_s3(bucket: str, options: Options) -> Told | None:
         # One DELETE an object: every store knows it.
         "disable_bulk_delete": True,
     }
+    endpoint = config["endpoint"]
+    if endpoint and not re.match("https?://", str(endpoint)):
+        raise Refused(
+            f"s3://{bucket}: endpoint_url: found {endpoint!r}, expected http:// or https:// in "
+            "front"
+        )
     credentials = _s3_credentials(left, client_kwargs)
     # Without either, the bucket's region has to be asked for, which botocore does.
     placed = config["endpoint"] or config["region"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -12,12 +13,15 @@ from h5dask.storage.stores import settings
 from h5dask.words import seconds_in_words
 
 Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
 DEADLINE = "60 s"
 """From the first attempt at a request, where `h5dask.store-deadline` says nothing else."""
 TIMEOUT = "15 s"
 """Without a byte from the store, where `h5dask.store-timeout` says nothing else."""
 AT_LENGTH = 3600.0
 """Seconds that a request for a whole object may take as long as its bytes keep coming."""
+_SILENCE = 5.0
+"""Seconds after which whoever waits is told why, and how often at most."""
 _FIRST, _LONGEST = 0.05, 5.0
 """Seconds of the first pause at most, and of any; each is drawn anew below its bound."""
 
@@ -99,5 +103,18 @@ def persistently(url: str, attempt: Callable[[], Result]) -> Result:
                     f"{tries}; the last one: {again.why}; try again later, or give it more time "
                     "with h5dask.store-deadline"
                 ) from None
+            if spent > _SILENCE:
+                _tell(url, again.why, allowed)
         time.sleep(pause)
         bound = min(_LONGEST, 2 * bound)
+
+
+_told: dict[str, float] = {}
+
+
+def _tell(url: str, why: str, allowed: float) -> None:
+    """Say what is waited for: many requests fail at once, and one line does for all."""
+    place, now = "/".join(url.split("/")[:3]), time.monotonic()
+    if now - _told.get(place, -_SILENCE) >= _SILENCE:
+        _told[place] = now
+        _log.warning("%s: %s; tried again for %s", url, why, seconds_in_words(allowed))

@@ -23,7 +23,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
-from h5dask.errors import H5daskError, NotFound
+from h5dask.errors import H5daskError, NotFound, Refused
 from h5dask.storage.stores import TOKEN, Head
 from h5dask.storage.stores.told import by_status, changed, compared, conflict, untrusted
 from h5dask.storage.stores.trying import Again, Whole
@@ -39,6 +39,7 @@ _FEW = 2**20
 _PART, _PARTS = 16 * 2**20, 4
 """Bytes of a part, of which ten thousand must do, and how many parts are under way at once."""
 _STATUS = re.compile(r"status code: (\d{3})")
+_ODD_KEY = re.compile(r'invalid path: Path "(.*?)" contained')
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUSES = {
     FileNotFoundError: 404,
@@ -240,5 +241,10 @@ def _ours(url: str, error: Exception, *, writing: bool, conditional: bool) -> Ex
         return by_status(url, 301)
     if "invalid peer certificate" in text:
         return untrusted(url)
+    if odd := _ODD_KEY.search(text):
+        return Refused(
+            f"{url}: among what was listed is {odd[1]!r}, a key with empty or dotted parts, which "
+            "can't be matched; name the files one by one, or remove it"
+        )
     kind = re.search(r"kind: (\w+)", text)
     return Again(_KINDS.get(kind[1] if kind else "", "the store's answer can't be used"))

@@ -8,7 +8,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from h5dask.errors import NotFound
+from h5dask.errors import NotFound, Refused
 from h5dask.storage.stores import clients
 from h5dask.storage.stores.finding import object_at
 from h5dask.storage.stores.told import missing_extra
@@ -231,3 +231,23 @@ def test_clients_are_bounded() -> None:
 def test_errors_survive_pickling() -> None:
     error = missing_extra("s3://bucket/x.h5", ImportError())
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "words"),
+    [
+        ("s3://lab", None, "s3://lab: names no object; write s3://lab/KEY"),
+        ("gs://", None, "names no object; write gs://BUCKET/KEY"),
+        ("s3://lab/a.h5", "key", "storage_options: found str, expected a mapping"),
+        ("s3://lab/a.h5", {"endpoint_url": "host:9"}, "endpoint_url: found 'host:9'"),
+    ],
+)
+def test_what_cannot_be_reached(url: str, options: Any, words: str) -> None:
+    with pytest.raises(Refused, match=words):
+        object_at(url, options)
+
+
+def test_an_option_that_a_library_does_not_know() -> None:
+    found = object_at("s3://lab/a.h5", {"key": "a", "secret": "b", "endpoint": "http://host"})
+    with pytest.raises(Refused, match="storage_options: 'endpoint' isn't an option"):
+        found.head()
