@@ -121,7 +121,7 @@ def _stranger(file: str | BinaryIO | Held) -> str:
     """Return what a file is that isn't HDF5, as far as its first bytes tell."""
     first = b""
     if isinstance(file, Held):
-        first = bytes(file.view[:16])
+        first = bytes(file.view[: min(16, file.nbytes)])
     elif isinstance(file, str):
         with suppress(OSError), open(file, "rb") as opened:
             first = opened.read(16)

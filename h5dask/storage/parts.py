@@ -45,7 +45,7 @@ def new_part(url: str) -> str:
 
 def end_placing(part: str) -> None:
     """Forget that somebody was placing chunks in a part, which is whole, gone or made anew."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # a disk that can't be written to refuses what isn't there, too
         os.unlink(part + PLACING)
 
 
