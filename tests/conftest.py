@@ -20,7 +20,7 @@ LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 # The first call of a compiled kernel takes seconds, so no example has a deadline.
 settings.register_profile("here", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, max_examples=50)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, max_examples=25)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
