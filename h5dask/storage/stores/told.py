@@ -9,7 +9,6 @@ from __future__ import annotations
 import email.utils
 import errno
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -58,7 +57,6 @@ _BROKEN = {
     *("ServiceRequestError", "ServiceResponseError", "IncompleteReadError", "EOFError"),
     *("gaierror", "SSHException", "NoValidConnectionsError", "ClientOSError"),
 }
-_UNKNOWN_OPTION = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 def plain(url: str) -> str:
@@ -171,7 +169,7 @@ def by_error(
         status, code = _answered(one)
         if status:
             return by_status(url, status, code=code, writing=writing, conditional=conditional)
-    found = _by_option(url, error)
+    found: Exception = error
     if kinds & _CERTIFICATE:
         found = untrusted(url)
     elif kinds & _NO_CREDENTIALS or isinstance(error, PermissionError):
@@ -187,17 +185,6 @@ def by_error(
     elif isinstance(error, OSError):
         found = _by_system(url, error)
     return found
-
-
-def _by_option(url: str, error: Exception) -> Exception:
-    """Return what is wrong with an option that a library was given, if that is it."""
-    name = _UNKNOWN_OPTION.search(str(error)) if isinstance(error, TypeError) else None
-    if not name:
-        return error
-    return Refused(
-        f"{url}: storage_options: {name[1]!r} isn't an option of its filesystem; see fsspec's "
-        "documentation of the store"
-    )
 
 
 def _by_system(url: str, error: OSError) -> Exception:

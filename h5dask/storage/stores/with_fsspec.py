@@ -6,6 +6,7 @@ fsspec names by a leading underscore, so that each can be given up.
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from typing import Any
 import fsspec
 from fsspec.asyn import AsyncFileSystem, sync
 
-from h5dask.errors import H5daskError
+from h5dask.errors import H5daskError, Refused
 from h5dask.storage.stores import TOKEN, Head, Options
 from h5dask.storage.stores.clients import forget, held, key_of
 from h5dask.storage.stores.told import by_error, changed, compared, conflict, missing_extra, plain
@@ -28,6 +29,7 @@ from h5dask.storage.stores.trying import AT_LENGTH, Again, Whole, deadline, time
 _MARKS = ("ETag", "etag", "generation", "md5Hash", "LastModified", "last_modified", "mtime")
 """What filesystems call what changes with the bytes, the surest first; "created" comes last."""
 _SFTP, _GCS, _AZURE = {"sftp", "ssh"}, {"gs", "gcs"}, {"az", "abfs", "abfss", "adl"}
+_UNKNOWN_OPTION = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
 def fsspec_object(url: str, options: Options) -> WithFsspec:
@@ -223,10 +225,22 @@ class WithFsspec:
         except (H5daskError, Again, Whole):
             raise
         except Exception as error:  # noqa: BLE001 - a dozen libraries, each with its own
-            ours = by_error(self.url, error, writing=writing, conditional=conditional)
+            ours = _by_option(self.url, error)
+            ours = by_error(self.url, ours, writing=writing, conditional=conditional)
             if isinstance(ours, Again) and not self.shared:
                 forget(key)
             raise ours from None
+
+
+def _by_option(url: str, error: Exception) -> Exception:
+    """Return what is wrong with an option that a library was given, if that is it."""
+    name = _UNKNOWN_OPTION.search(str(error)) if isinstance(error, TypeError) else None
+    if not name:
+        return error
+    return Refused(
+        f"{url}: storage_options: {name[1]!r} isn't an option of its filesystem; see fsspec's "
+        "documentation of the store"
+    )
 
 
 def _filesystem(address: str, options: Options) -> Any:
