@@ -248,7 +248,7 @@ def _workers_share(path: str) -> bool:
 def _answers(client: Any, path: str, token: str) -> list[Any]:
     """Return what the workers say; one that is lost while it is asked says nothing."""
     for _ in range(_ASKED):
-        told = within(_ANSWER_SECONDS, partial(client.run, _reads, path, token, on_error="return"),
+        told = within(_ANSWER_SECONDS, partial(client.run, holds, path, token, on_error="return"),
                       "workers")  # fmt: skip
         answers = [one for one in told.values() if not isinstance(one, OSError)]
         if answers:
@@ -266,7 +266,7 @@ def _client() -> Any:
     return owner if hasattr(owner, "scheduler_info") else None
 
 
-def _reads(path: str, token: str) -> bool:
+def holds(path: str, token: str) -> bool:
     """Whether a file is here and holds the token."""
     try:
         with open(path, encoding="ascii") as file:

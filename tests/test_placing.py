@@ -178,7 +178,7 @@ def test_whether_workers_share_a_folder_is_tried(
     with dask.config.set(scheduler="threads"):
         assert delivery._client() is None
     assert delivery._client() is cluster
-    assert not delivery._reads(str(tmp_path / "nowhere"), "x")
+    assert not delivery.holds(str(tmp_path / "nowhere"), "x")
 
 
 @pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])

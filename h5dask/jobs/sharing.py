@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 from h5dask.deadlines import within
+from h5dask.delivery import holds
 from h5dask.errors import Refused
 from h5dask.progress.counting import current_client
 
@@ -32,7 +33,7 @@ def refuse_unshared(part: str, output: str) -> None:
     with open(path, "w", encoding="ascii") as file:
         file.write(token)
     try:
-        asked = partial(client.run, _holds, path, token, on_error="return")
+        asked = partial(client.run, holds, path, token, on_error="return")
         answers = within(ANSWER_SECONDS, asked, "workers")
     finally:
         with suppress(FileNotFoundError):
@@ -44,12 +45,3 @@ def refuse_unshared(part: str, output: str) -> None:
             f"made, {os.path.dirname(part)!r}; take one that all share, for an output in a store "
             "with H5DASK_CACHE; or write .nc"
         )
-
-
-def _holds(path: str, token: str) -> bool:
-    """Whether a file is here and holds the token."""
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read() == token
-    except OSError:
-        return False

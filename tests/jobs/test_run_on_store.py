@@ -372,4 +372,4 @@ def _blinded() -> None:
     """Make this process one that sees no file of others."""
     from h5dask.jobs import sharing
 
-    sharing._holds.__code__ = (lambda path, token: False).__code__
+    sharing.holds.__code__ = (lambda path, token: False).__code__

@@ -225,8 +225,8 @@ class WithFsspec:
         except (H5daskError, Again, Whole):
             raise
         except Exception as error:  # noqa: BLE001 - a dozen libraries, each with its own
-            ours = _by_option(self.url, error)
-            ours = by_error(self.url, ours, writing=writing, conditional=conditional)
+            plainer = _by_option(self.url, error)
+            ours = by_error(self.url, plainer, writing=writing, conditional=conditional)
             if isinstance(ours, Again) and not self.shared:
                 forget(key)
             raise ours from None
