@@ -6,10 +6,11 @@ A verb takes them as one argument, `how`; a pipeline's command does the same.
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -101,13 +102,15 @@ class Computing:
         """Return the machines for which a plan was asked."""
         from h5dask.plan import parse_figures, this_machine
 
-        if self.slurm and not self.plan:
-            from h5dask.workers.slurm.config import load
+        if not self.slurm:
+            return parse_figures(self.plan) if self.plan else this_machine(self.workers)
+        from h5dask.workers.slurm.config import load, seconds_of
 
-            asked = load(self.slurm)
-            told = f"workers={asked.most_workers},cores=1,memory={asked.worker_memory}B"
-            return parse_figures(told)
-        return parse_figures(self.plan) if self.plan else this_machine(self.workers)
+        asked = load(self.slurm)
+        jobs = f"workers={asked.most_workers},cores=1,memory={asked.worker_memory}B"
+        seconds = seconds_of(asked.walltime)
+        limit = seconds if math.isfinite(seconds) else None
+        return replace(parse_figures(self.plan or jobs), walltime=limit)
 
 
 def _limit(text: str | None) -> str | None:

@@ -1,20 +1,25 @@
 """Workers in jobs, and commands as scripts: with programs that do as SLURM's do."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
+import dask
 import pytest
 
+from h5dask.plan import Rates
 from h5dask.testing import example_file
 from h5dask.workers import connect
 from h5dask.workers.slurm import upkeep
 from h5dask.workers.slurm.config import Slurm, seconds_of
 from h5dask.workers.slurm.script import MOST_TASKS, script
-from tests import slurm_of_shell
+from tests import certificates, slurm_of_shell
 from tests.architecture import ROOT
 from tests.commands import call
 
@@ -100,12 +105,37 @@ def test_a_verb_computes_in_jobs(config: Path) -> None:
     assert all(eventually(lambda one=one: ended(one)) for one in numbers(config))
 
 
+@pytest.mark.needs("openssl")
+def test_jobs_show_dasks_certificates(config: Path, tmp_path: Path) -> None:
+    (folder := tmp_path / "certificates").mkdir()
+    with dask.config.set(certificates.settings(folder)), connect(slurm=config) as client:
+        assert client.scheduler.address.startswith("tls://")
+        assert all(address.startswith("tls://") for address in client.nthreads())
+        assert client.submit(sum, [1, 2]).result(timeout=SECONDS) == 3
+
+
 def test_a_plan_is_for_the_jobs(config: Path, no_compute: None) -> None:
     with config.open("a") as file:
         file.write("[adapt]\nmaximum = 7\n")
     told = call("summarize", example_file("ann"), "--slurm", config, "--plan")
     assert "On 7 workers of 1 thread and 1.00 GB each" in told.stdout
+    assert "walltime" not in told.stdout
     assert numbers(config) == set()
+
+
+def test_a_plan_tells_a_walltime_that_is_too_short(tmp_path: Path) -> None:
+    asked = f"workers=2,{','.join(f'{one.name}=1B/s' for one in fields(Rates))}"
+    config = tmp_path / "slurm.toml"
+    config.write_text(slurm_of_shell.CONFIG.replace("01:00:00", "00:10:00"))
+    told = call("summarize", example_file("ann"), "--slurm", config, "--plan", asked, "--json")
+    (plan,) = json.loads(told.stdout)["plans"]
+    assert plan["total"]["seconds"] > plan["figures"]["walltime"] == 600
+    (warning,) = plan["warnings"]
+    assert re.fullmatch(
+        r"a job ends after 10 min 00 s, .+ are planned: workers are asked for anew meanwhile; one "
+        r"job of --sbatch needs a longer walltime",
+        warning,
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_info
 
 from h5dask.errors import AccessDenied, NotFound, Refused, Unreachable
 from h5dask.workers import ENVIRONMENT, connect, connection, tls, versions
+from tests import certificates
 from tests.architecture import ROOT
 from tests.scheduler import running
 
@@ -243,26 +244,7 @@ def test_a_side_without_a_library_of_stores_is_told(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def certified(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Settings of dask by which all sides show one certificate, which vouches for itself."""
-    folder = tmp_path_factory.mktemp("certificates")
-    key, certificate = str(folder / "key.pem"), str(folder / "certificate.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=h5dask"]
-    command += ["-days", "2", "-keyout", key, "-out", certificate]
-    subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
-    names = "distributed.comm.tls"
-    return {
-        f"{names}.ca-file": certificate,
-        **{f"{names}.{role}.cert": certificate for role in ("client", "scheduler", "worker")},
-        **{f"{names}.{role}.key": key for role in ("client", "scheduler", "worker")},
-    }
-
-
-def as_environment(settings: dict[str, str]) -> dict[str, str]:
-    """Return settings as dask reads them from the environment."""
-    return {
-        "DASK_" + name.replace(".", "__").replace("-", "_").upper(): value
-        for name, value in settings.items()
-    }
+    return certificates.settings(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.mark.needs("openssl")
@@ -273,7 +255,7 @@ def test_certificates_in_dasks_configuration_are_shown(
     with dask.config.set(wanted), connect(workers=1) as client:
         assert client.scheduler.address.startswith("tls://127.0.0.1:")
         assert client.submit(sum, [1, 2]).result(timeout=SECONDS) == 3
-    for name, value in as_environment(certified).items():
+    for name, value in certificates.as_environment(certified).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__DEFAULT_SCHEME", "tls")
     with running(tmp_path, n_workers=1) as address:

@@ -31,6 +31,8 @@ class Figures:
     """Machines that the workers are spread over; those of one share its disk."""
     processes: bool = False
     """Whether tasks are sent to processes, at 2 ms each, rather than run here at 0.1 ms."""
+    walltime: float | None = None
+    """Seconds after which a job that workers run in is ended, None where none is."""
     rates: Mapping[str, float] = field(default_factory=dict)
     """Rates that were given, by their names in `Rates`; the others are measured."""
     anew: bool = False

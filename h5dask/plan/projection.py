@@ -12,6 +12,7 @@ from h5dask.ops.cost import Cost
 from h5dask.plan.figures import Figures
 from h5dask.plan.inputs import InputFile
 from h5dask.plan.rates import Rates
+from h5dask.words import nbytes_in_words, seconds_in_words
 
 IDLE = 250_000_000
 """Bytes that a worker takes before it does anything: Python, and all that is imported."""
@@ -75,7 +76,11 @@ class Plan:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What stands in the way of such a run, a line each."""
-        return (*_too_much_memory(self.stages, self.figures), *_too_many_blocks(self.blocks))
+        return (
+            *_too_much_memory(self.stages, self.figures),
+            *_too_many_blocks(self.blocks),
+            *_too_long(self.seconds, self.figures.walltime),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return it as values that JSON can hold."""
@@ -154,8 +159,6 @@ def estimate(cost: Cost, rates: Rates, figures: Figures) -> Stage:
 
 
 def _too_much_memory(stages: Sequence[Stage], figures: Figures) -> list[str]:
-    from h5dask.words import nbytes_in_words
-
     if figures.memory is None:
         return []
     return [
@@ -174,4 +177,13 @@ def _too_many_blocks(blocks: Sequence[Blocks]) -> list[str]:
         for one in blocks
         for dim, n in zip(one.dims, one.n_blocks, strict=True)
         if n > MOST_BLOCKS
+    ]
+
+
+def _too_long(seconds: float, walltime: float | None) -> list[str]:
+    if walltime is None or seconds <= walltime:
+        return []
+    return [
+        f"a job ends after {seconds_in_words(walltime)}, {seconds_in_words(seconds)} are planned: "
+        "workers are asked for anew meanwhile; one job of --sbatch needs a longer walltime"
     ]

@@ -44,6 +44,8 @@ class Options:
     """What each pair gets beyond that: short runs differ most from each other."""
     folder: Path
     """Where files are made."""
+    work: float
+    """Seconds that a command should compute at least, where it can be given more to do."""
     only: tuple[str, ...]
     """Words one of which a case's name must hold; all cases where there are none."""
     results: Path | None
@@ -86,6 +88,7 @@ def options(about: str | None, argv: Sequence[str] | None = None, size: str = "1
     add("--size", type=parse_bytes, default=parse_bytes(size), help=f"values a file ({size})")
     add("--repeat", type=int, default=5, help="least pairs of runs, of which the best count (5)")
     add("--seconds", type=float, default=4.0, help="least time for each pair's runs (4)")
+    add("--work", type=float, default=0.0, help="seconds of a command at least, of scaling (0)")
     add("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where files are made")
     add("--only", action="append", default=[], metavar="WORD", help="cases whose name holds it")
     add("--json", type=Path, dest="results", metavar="FILE", help="write the measures there too")
@@ -94,6 +97,7 @@ def options(about: str | None, argv: Sequence[str] | None = None, size: str = "1
         nbytes=given.size,
         repeat=max(1, given.repeat),
         seconds=given.seconds,
+        work=given.work,
         folder=given.folder,
         only=tuple(given.only),
         results=given.results,
