@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
-    "open_dataset": "reader",
-    "open_datatree": "reader",
+    "open_dataset": "reading.reader",
+    "open_datatree": "reading.reader",
     "open_vectors": "vectors",
-    "identify": "reader",
-    "validate": "reader",
+    "identify": "reading.reader",
+    "validate": "reading.reader",
     "concat": "joining",
     "renumber": "joining",
-    "write_dataset": "writer",
-    "write_shards": "sharding",
+    "write_dataset": "writing.writer",
+    "write_shards": "writing.sharding",
     "write_fasta": "fasta",
     "read_fasta": "fasta",
     "letters": "fasta",
@@ -115,12 +115,11 @@ if TYPE_CHECKING:
     from h5dask.ops.scanning import scan as scan
     from h5dask.ops.splitting import split as split
     from h5dask.ops.statistics import summarize as summarize
-    from h5dask.reader import identify as identify
-    from h5dask.reader import open_dataset as open_dataset
-    from h5dask.reader import open_datatree as open_datatree
-    from h5dask.reader import validate as validate
+    from h5dask.reading.reader import identify as identify
+    from h5dask.reading.reader import open_dataset as open_dataset
+    from h5dask.reading.reader import open_datatree as open_datatree
+    from h5dask.reading.reader import validate as validate
     from h5dask.report import write_report as write_report
-    from h5dask.sharding import write_shards as write_shards
     from h5dask.truth import ground_truth as ground_truth
     from h5dask.truth.recalling import recall as recall
     from h5dask.truth.verifying import repair as repair
@@ -128,7 +127,8 @@ if TYPE_CHECKING:
     from h5dask.vectors import open_vectors as open_vectors
     from h5dask.vectors import write_vectors as write_vectors
     from h5dask.workers import connect as connect
-    from h5dask.writer import write_dataset as write_dataset
+    from h5dask.writing.sharding import write_shards as write_shards
+    from h5dask.writing.writer import write_dataset as write_dataset
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import xarray as xr
 from xarray.backends import BackendEntrypoint
 
-from h5dask.reader import open_dataset, open_groups
+from h5dask.reading.reader import open_dataset, open_groups
 
 
 def _nothing_is_open() -> None:

@@ -26,13 +26,13 @@ from h5dask.ops.findings import KINDS
 from h5dask.ops.residues import profile
 from h5dask.ops.scanning import scan
 from h5dask.progress import Progress
-from h5dask.reader import identify, open_dataset, validate
-from h5dask.summaries import summaries
+from h5dask.reading.reader import identify, open_dataset, validate
+from h5dask.telling.summaries import summaries
+from h5dask.telling.wrong_neighbors import sentence
 from h5dask.testing import assert_same_form, example_file
 from h5dask.truth import ground_truth
 from h5dask.truth.verifying import is_right, verify
-from h5dask.writer import write_dataset
-from h5dask.wrong_neighbors import sentence
+from h5dask.writing.writer import write_dataset
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -17,7 +17,7 @@ from h5dask.ops.scales import Loss
 from h5dask.ops.statistics import summarize
 from h5dask.progress import Progress
 from h5dask.results import open_any, refuse_existing, refuse_target, write_result
-from h5dask.writer import write_dataset
+from h5dask.writing.writer import write_dataset
 
 _FLOPS = 40
 """Operations a value that is scaled."""

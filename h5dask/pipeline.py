@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import click
 
 from h5dask import config
+from h5dask.cli.options import Computing, ComputingCommand, computing
+from h5dask.cli.verbs import ended
 from h5dask.config import Input, Output
 from h5dask.config.paths import StoreOptions
 from h5dask.errors import CorruptInput, NotFound
 from h5dask.jobs import Job, Outcome, Policy, run
 from h5dask.jobs.inputs import content_of, files_in, names_of
 from h5dask.jobs.several import exit_code, run_each
-from h5dask.options import Computing, ComputingCommand, computing
 from h5dask.progress import Progress
 from h5dask.storage.remote import UrlPath
-from h5dask.verbs import ended
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -226,8 +226,8 @@ _OPTIONS = (
 
 
 def _planned(expected: Expected, how: Computing) -> int:
+    from h5dask.cli.printing import print_rich
     from h5dask.plan import plan_of, table
-    from h5dask.printing import print_rich
 
     for ds, costs in expected:
         print_rich(table(plan_of(ds, costs, figures=how.figures())))
@@ -328,8 +328,8 @@ def refuse_wrong(found: xr.Dataset, subject: str) -> None:
         ...
     h5dask.errors.CorruptInput: bench.h5: 1 of 5 queries wrong: 1 neighbor out of range; ...
     """
+    from h5dask.telling.wrong_neighbors import sentence
     from h5dask.truth.verifying import is_right
-    from h5dask.wrong_neighbors import sentence
 
     if not is_right(found):
         raise CorruptInput(f"{subject}: {sentence(found)}; make it anew with --force")

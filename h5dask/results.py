@@ -15,10 +15,10 @@ import numpy as np
 import xarray as xr
 from dask.utils import format_bytes
 
-from h5dask.checking import refuse_boundless
 from h5dask.errors import Conflict, H5daskError, NotFound, Refused
 from h5dask.losses import compute
-from h5dask.reader import open_dataset
+from h5dask.reading.checking import refuse_boundless
+from h5dask.reading.reader import open_dataset
 from h5dask.storage import folders
 from h5dask.storage.parts import new_part, remove_abandoned
 from h5dask.storage.publishing import publish

@@ -29,10 +29,10 @@ from h5dask import layouts
 from h5dask.check.structure import problems
 from h5dask.errors import Conflict, H5daskError
 from h5dask.joining import concat
-from h5dask.reader import identify, open_dataset, open_datatree, validate
+from h5dask.reading.reader import identify, open_dataset, open_datatree, validate
 from h5dask.storage.indexcache import described
 from h5dask.storage.remote import expand
-from h5dask.writer import write_dataset
+from h5dask.writing.writer import write_dataset
 
 
 def example(layout: str, seed: int = 0) -> xr.Dataset:

@@ -18,7 +18,7 @@ import xarray as xr
 
 import h5dask
 from h5dask.errors import H5daskError
-from h5dask.outline import outline
+from h5dask.telling.outline import outline
 from h5dask.testing import example, example_file
 
 Digests = dict[str, str]

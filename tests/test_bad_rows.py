@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import h5dask
-from h5dask.bad_rows import as_json, is_sound, lines_of
 from h5dask.results import open_any, write_result
-from h5dask.tables import MOST_ROWS
+from h5dask.telling.bad_rows import as_json, is_sound, lines_of
+from h5dask.telling.tables import MOST_ROWS
 from h5dask.testing import example_file
 
 

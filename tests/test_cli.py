@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 import h5dask
-from h5dask import layouts, outline, verdicts
+from h5dask import layouts
 from h5dask.errors import NotFound
+from h5dask.telling import outline, verdicts
 from h5dask.testing import example_file
 from tests.architecture import ROOT
 from tests.commands import call, run

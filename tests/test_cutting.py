@@ -20,16 +20,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import h5dask
-from h5dask import cutting, layouts, sending, uploading
-from h5dask.cutting import cut
+from h5dask import layouts
 from h5dask.errors import CorruptInput
-from h5dask.placing import Written
-from h5dask.preparing import prepare
-from h5dask.sending import Fragment, Sending, send_joined
 from h5dask.storage.skeleton import create
 from h5dask.storage.stores import uploads
 from h5dask.storage.stores.uploads import Part, Upload, part_nbytes, refuse_incomplete
 from h5dask.testing import example
+from h5dask.writing import cutting, sending, uploading
+from h5dask.writing.cutting import cut
+from h5dask.writing.placing import Written
+from h5dask.writing.preparing import prepare
+from h5dask.writing.sending import Fragment, Sending, send_joined
 
 UPLOAD = Upload(url="s3://bucket/a.h5", number="1", token="t", options={})
 

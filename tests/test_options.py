@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 from dask.delayed import delayed
 
+from h5dask.cli.options import Computing, ComputingCommand, computing
+from h5dask.cli.verbs import Verbs
 from h5dask.errors import AccessDenied
-from h5dask.options import Computing, ComputingCommand, computing
 from h5dask.testing import example_file
-from h5dask.verbs import Verbs
 from h5dask.workers.performance import performance_report
 from tests.commands import call
 from tests.scheduler import running

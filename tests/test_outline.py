@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from h5dask.tree import TIMES
+from h5dask.telling.tree import TIMES
 from tests.architecture import ROOT
 from tests.commands import call, rows
 from tests.files import ann, damaged, hostile

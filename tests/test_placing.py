@@ -17,14 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import h5dask
-from h5dask import delivery, layouts, placing
+from h5dask import layouts
 from h5dask.contents import ArrayForm
-from h5dask.drafting import Transfer
 from h5dask.errors import LayoutError
 from h5dask.indexes import RaggedIndex
-from h5dask.placing import Runs, converted, flat_boxes
 from h5dask.storage.write import write_pieces
 from h5dask.testing import example
+from h5dask.writing import delivery, placing
+from h5dask.writing.drafting import Transfer
+from h5dask.writing.placing import Runs, converted, flat_boxes
 from tests.files.same import differences
 from tests.rewriting import opened
 

@@ -282,6 +282,6 @@ def test_file_objects_and_urls(tmp_path: Path) -> None:
 
 
 def test_ten_thousand_nodes_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("h5dask.reader.MOST_NODES", 1)
+    monkeypatch.setattr("h5dask.reading.reader.MOST_NODES", 1)
     with pytest.raises(Refused, match="2 groups, at most 1 become a tree; open_dataset opens them"):
         h5dask.open_datatree(example_file("proteins"))

@@ -24,11 +24,11 @@ import h5dask
 from h5dask import layouts
 from h5dask.errors import NotFound, Refused
 from h5dask.report import page, write_report
+from h5dask.report.section import Bar, Bars, Card, Section
+from h5dask.report.sections import _spread, _tally, _wording, all_sections
+from h5dask.report.sections._blocks import over_blocks
+from h5dask.report.sections._histogram import histogram
 from h5dask.results import open_any
-from h5dask.section import Bar, Bars, Card, Section
-from h5dask.sections import _spread, _tally, _wording, all_sections
-from h5dask.sections._blocks import over_blocks
-from h5dask.sections._histogram import histogram
 from h5dask.testing import example_file
 from tests import browser
 from tests.architecture import ROOT
@@ -275,7 +275,7 @@ def test_sections_are_those_whose_needs_are_met(tmp_path: Path) -> None:
 
 
 def test_sections_are_found_by_scanning() -> None:
-    files = [path.stem for path in (ROOT / "h5dask" / "sections").glob("[!_]*.py")]
+    files = [path.stem for path in (ROOT / "h5dask" / "report" / "sections").glob("[!_]*.py")]
     assert len(all_sections()) == len(files)
     assert tuple(section.title for section in all_sections())[:4] == TITLES
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 import h5dask
 from h5dask.indexes import RaggedIndex
 from h5dask.report import write_report
+from h5dask.report.section import Card, Cards, Piece, Section, Sentence, Table
+from h5dask.report.sections import profiles, sequences
+from h5dask.report.sections.profiles import LEVEL, N_PLACES
 from h5dask.results import open_any, write_result
-from h5dask.section import Card, Cards, Piece, Section, Sentence, Table
-from h5dask.sections import profiles, sequences
-from h5dask.sections.profiles import LEVEL, N_PLACES
 from tests import browser
 
 ALPHABET = "ACDEFGHIKLMNPQRSTVWYX"

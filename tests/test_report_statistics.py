@@ -19,9 +19,8 @@ from h5dask import layouts
 from h5dask.indexes import Labels
 from h5dask.ops.components import pca
 from h5dask.report import write_report
-from h5dask.results import open_any
-from h5dask.section import Card, Cards, Piece, Section, Sentence, Table
-from h5dask.sections import (
+from h5dask.report.section import Card, Cards, Piece, Section, Sentence, Table
+from h5dask.report.sections import (
     _spread,
     all_sections,
     bad_values,
@@ -32,7 +31,8 @@ from h5dask.sections import (
     truth,
     vectors,
 )
-from h5dask.sections._histogram import alike, histogram
+from h5dask.report.sections._histogram import alike, histogram
+from h5dask.results import open_any
 from h5dask.testing import example_file
 from tests import browser
 from tests.architecture import ROOT

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import h5dask
 from h5dask.errors import Conflict, H5daskError, LayoutError, NotFound, Refused
 from h5dask.indexes import RaggedIndex
-from h5dask.sharding import write_shards
 from h5dask.testing import example
+from h5dask.writing.sharding import write_shards
 from tests.files import proteins
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*left out of the joined Dataset")

@@ -13,7 +13,7 @@ import xarray as xr
 import h5dask
 from h5dask.errors import H5daskError, NotFound, Refused
 from h5dask.ops.statistics import STATISTICS
-from h5dask.summaries import frame, numbers_in, summaries
+from h5dask.telling.summaries import frame, numbers_in, summaries
 from h5dask.testing import example_file, refuse_to_compute
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import h5dask
 from h5dask.indexes import Labels
-from h5dask.tables import MOST_ROWS, as_json, frame_of, table_of
+from h5dask.telling.tables import MOST_ROWS, as_json, frame_of, table_of
 from h5dask.testing import example_file
 
 

@@ -20,15 +20,16 @@ import pytest
 import xarray as xr
 
 import h5dask
-from h5dask import cutting, layouts, uploading, writer
+from h5dask import layouts
 from h5dask.errors import AccessDenied, Conflict, H5daskError, NotFound, Refused, StoreUnavailable
-from h5dask.preparing import prepare
 from h5dask.results import open_any, write_result
 from h5dask.storage import publishing
 from h5dask.storage.publishing import Published, publish
 from h5dask.storage.stores import uploads
 from h5dask.storage.stores.uploads import Part, Upload
 from h5dask.testing import example
+from h5dask.writing import cutting, uploading, writer
+from h5dask.writing.preparing import prepare
 from tests.servers import Endpoint, moto, s3
 from tests.servers.faulty import Plan, Proxy, faulty
 

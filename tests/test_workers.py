@@ -294,8 +294,8 @@ def test_workers_that_join_later_are_prepared(tmp_path: Path) -> None:
 SCRIPT = """
     import sys, time
     import click, dask
-    from h5dask.options import computing
-    from h5dask.verbs import Verbs
+    from h5dask.cli.options import computing
+    from h5dask.cli.verbs import Verbs
 
     @click.group(cls=Verbs)
     def main(): pass

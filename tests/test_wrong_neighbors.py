@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from h5dask.telling.wrong_neighbors import as_json, differences, sentence, shown
 from h5dask.testing import example
 from h5dask.truth.verifying import verify
-from h5dask.wrong_neighbors import as_json, differences, sentence, shown
 
 
 @pytest.fixture

@@ -143,8 +143,8 @@ class Job:
         """
         from xarray import Dataset
 
-        from h5dask.keeping import keep
         from h5dask.losses import compute
+        from h5dask.writing.keeping import keep
 
         if not all(isinstance(one, Dataset) for one in collections):
             with self.stage("compute"):
@@ -190,8 +190,8 @@ class Job:
         options
             As in `write_dataset`: layout, like, compression, allow_large.
         """
-        from h5dask.preparing import shares
-        from h5dask.staging import write_part
+        from h5dask.writing.preparing import shares
+        from h5dask.writing.staging import write_part
 
         if within_limits:
             parts = shares(ds, self.output, **options)

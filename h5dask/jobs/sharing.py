@@ -8,9 +8,9 @@ from contextlib import suppress
 from functools import partial
 
 from h5dask.deadlines import within
-from h5dask.delivery import holds
 from h5dask.errors import Refused
 from h5dask.progress.counting import current_client
+from h5dask.writing.delivery import holds
 
 ANSWER_SECONDS = 60.0
 """What workers may take to answer."""

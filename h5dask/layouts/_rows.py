@@ -71,6 +71,13 @@ def texts(labels: Labels, name: str, n: int) -> list[str]:
     return [str(value) for value in labels[name]] if name in labels else [""] * n
 
 
+def coded(labels: Labels, name: str, n: int) -> tuple[list[str], Ints]:
+    """Return the distinct texts of a column in the order of their first rows, and each row's."""
+    found = texts(labels, name, n)
+    order = {text: i for i, text in enumerate(dict.fromkeys(found))}
+    return list(order), codes(found, order, n)
+
+
 def numbers(labels: Labels, name: str, n: int) -> Ints:
     """Return a column of whole numbers, 0 where there is no such label."""
     if name not in labels:

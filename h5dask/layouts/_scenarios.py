@@ -82,18 +82,30 @@ def aligned(
 
 def join(parts: Sequence[Labels]) -> Sequence[Labels]:
     """Continue the samples of each scenario that two files number alike."""
-    seen: dict[str, set[tuple[str, int]]] = {}
+    taken: dict[str, dict[str, list[_rows.Ints]]] = {}
     joined = []
     for part in parts:
         n = _rows.length(part, ("scenario",), None)
-        scenario = np.array(_rows.texts(part, "scenario", n), object)
-        branch = _rows.texts(part, "branch", n)
+        scenarios, scenario = _rows.coded(part, "scenario", n)
+        branches, branch = _rows.coded(part, "branch", n)
         sample = _rows.numbers(part, "sample", n)
-        for name in dict.fromkeys(scenario.tolist()):
-            at = np.flatnonzero(scenario == name)
-            before = seen.setdefault(name, set())
-            if not before.isdisjoint((branch[i], int(sample[i])) for i in at):
-                sample[at] += 1 + max(x for _, x in before) - min(0, int(sample[at].min()))
-            before.update((branch[i], int(sample[i])) for i in at)
-        joined.append({**part, "branch": _rows.column(branch), "sample": sample.astype(np.int32)})
+        for name, rows in zip(scenarios, _rows.split(scenario, len(scenarios)), strict=True):
+            before = taken.setdefault(name, {})
+            parted = [rows[of] for of in _rows.split(branch[rows], len(branches))]
+            own = {b: at for b, at in zip(branches, parted, strict=True) if len(at)}
+            if any(_meet(before.get(b, ()), sample[at]) for b, at in own.items()):
+                last = max(int(x.max()) for some in before.values() for x in some)
+                sample[rows] += 1 + last - min(0, int(sample[rows].min()))
+            for b, at in own.items():
+                before.setdefault(b, []).append(sample[at])
+        names = _rows.column(branches)[branch]
+        joined.append({**part, "branch": names, "sample": sample.astype(np.int32)})
     return joined
+
+
+def _meet(before: Iterable[_rows.Ints], found: _rows.Ints) -> bool:
+    """Say whether a number is among those of earlier files; most files go on where one ended."""
+    low, high = found.min(), found.max()
+    return any(
+        low <= one.max() and one.min() <= high and bool(np.isin(found, one).any()) for one in before
+    )

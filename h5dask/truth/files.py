@@ -12,12 +12,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from h5dask.errors import CorruptInput, LayoutError
-from h5dask.reader import open_dataset
+from h5dask.reading.reader import open_dataset
 from h5dask.storage.remote import UrlPath, expand
 from h5dask.storage.vectors import FORMATS
 from h5dask.vectors import ending_of, open_vectors
 from h5dask.vectors.bigann import ENDINGS, write_truth
-from h5dask.writer import write_dataset
+from h5dask.writing.writer import write_dataset
 
 _BARE = (*FORMATS, ".parquet", ".zarr")
 """Endings of files that hold vectors and no more."""

@@ -12,10 +12,10 @@ import zarr
 from dask.base import tokenize
 
 from h5dask import layouts
-from h5dask.checking import refuse_boundless
 from h5dask.errors import CorruptInput, H5daskError, LayoutError, NotFound, Refused
 from h5dask.pattern import parse
-from h5dask.reader import identify, open_dataset
+from h5dask.reading.checking import refuse_boundless
+from h5dask.reading.reader import identify, open_dataset
 from h5dask.storage.parquet import parquet_column
 from h5dask.storage.remote import Source, expand
 from h5dask.storage.vectors import FORMATS, refuse_dtype

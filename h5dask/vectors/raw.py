@@ -23,17 +23,17 @@ from dask.utils import parse_bytes
 from h5dask import blocks
 from h5dask.chunkindex import ChunkIndex
 from h5dask.contents import ArrayForm
-from h5dask.delivery import deliver
-from h5dask.drafting import Transfer
 from h5dask.errors import CorruptInput, H5daskError, Refused
 from h5dask.losses import compute
-from h5dask.planning import FilePlan
 from h5dask.results import refuse_existing_file
 from h5dask.storage.parts import new_part, remove_abandoned
 from h5dask.storage.planned import Plan
 from h5dask.storage.publishing import publish
 from h5dask.storage.region import Region, begin
 from h5dask.storage.remote import Source, resolved
+from h5dask.writing.delivery import deliver
+from h5dask.writing.drafting import Transfer
+from h5dask.writing.planning import FilePlan
 
 Chunks = str | int
 """How a file is cut in blocks; see `vectors.open_vectors`."""

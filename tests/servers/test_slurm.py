@@ -81,8 +81,8 @@ def eventually(true: Callable[[], bool]) -> bool:
 PROGRAM = """
     import os, sys, time
     import click, dask
-    from h5dask.options import computing
-    from h5dask.verbs import Verbs
+    from h5dask.cli.options import computing
+    from h5dask.cli.verbs import Verbs
 
     def slowly(i):
         time.sleep(0.1)

@@ -1,0 +1,1 @@
+"""What was found, as a person reads it and as JSON. Nothing is computed or printed here."""
