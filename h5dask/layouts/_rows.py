@@ -73,9 +73,12 @@ def texts(labels: Labels, name: str, n: int) -> list[str]:
 
 def coded(labels: Labels, name: str, n: int) -> tuple[list[str], Ints]:
     """Return the distinct texts of a column in the order of their first rows, and each row's."""
-    found = texts(labels, name, n)
-    order = {text: i for i, text in enumerate(dict.fromkeys(found))}
-    return list(order), codes(found, order, n)
+    if name not in labels:
+        return [""], np.zeros(n, np.int64)
+    values = np.asarray(labels[name], object).tolist()
+    order: dict[str, int] = {}
+    held = {value: order.setdefault(str(value), len(order)) for value in dict.fromkeys(values)}
+    return list(order), codes(values, held, n)
 
 
 def numbers(labels: Labels, name: str, n: int) -> Ints:

@@ -149,12 +149,22 @@ def _looked(block: NDArray[Any], *, zeros: bool) -> tuple[NDArray[np.uint8], NDA
     if block.dtype.kind in _TIMES:
         marks[np.isnat(block).reshape(-1)] = BIT["nan"]
     elif block.dtype.kind in _TEXT:
-        values = block.reshape(-1).tolist()
-        # What nearly all are is passed over in no time.
-        odd = [i for i, x in enumerate(values) if not (type(x) is str and x and x.isascii())]
-        marks[odd] = [_mark(values[i]) for i in odd]
+        marks[:] = _marked_texts(block.reshape(-1).tolist())
     counts[:] = [np.count_nonzero(marks & bit) for bit in BIT.values()]
     return marks, counts
+
+
+def _marked_texts(values: list[Any]) -> NDArray[np.uint8]:
+    """Return the marks of texts; what many rows share is looked at once."""
+    marks = np.zeros(len(values), np.uint8)
+    try:
+        odd = {x: _mark(x) for x in set(values) if not (type(x) is str and x and x.isascii())}
+    except TypeError:  # a picture among them has no hash
+        return np.array([_mark(x) for x in values], np.uint8)
+    if odd:
+        at = [i for i, x in enumerate(values) if x in odd]
+        marks[at] = [odd[values[i]] for i in at]
+    return marks
 
 
 def _mark(value: Any) -> int:

@@ -203,16 +203,33 @@ def _wanted(ds: xr.Dataset, kinds: Sequence[str], ids: Iterable[Hashable] | None
 
 def _unlabelled(ds: xr.Dataset, wanted: Wanted) -> list[Hashable]:
     """Return the variables whose blocks are looked at."""
+    held = _held_text(ds)
     return [
         name
         for name, bits in wanted.items()
-        if bits and ds.variables[name].size and name not in ds.xindexes
+        if bits and ds.variables[name].size and name not in (*ds.xindexes, *held)
+    ]
+
+
+def _held_text(ds: xr.Dataset) -> list[Hashable]:
+    """Return the variables that are looked at at once: sent to workers, text takes longer."""
+    if all(variable.chunks is None for variable in ds.variables.values()):
+        return []  # nothing says whether it is in memory
+    return [
+        name
+        for name, variable in ds.variables.items()
+        if variable.chunks is None and variable.dtype.kind in "OT" and variable.size
     ]
 
 
 def _labels(ds: xr.Dataset, wanted: Wanted, kinds: Sequence[str]) -> dict[Hashable, Findings]:
-    """Return what is found in the labels of indexes."""
+    """Return what is found in the labels of indexes, and in text beside lazy variables."""
     found: dict[Hashable, Findings] = {}
+    for name in _held_text(ds):
+        if (bits := wanted.get(name, 0)) and name not in ds.xindexes:
+            absent = None if bits & BIT["duplicates"] else absent_rows(ds, name)
+            place = Place(start=0, absent=absent)
+            found[name] = settled(look(ds.variables[name].values, place, bits=bits))
     for index, coords in ds.xindexes.group_by_index():
         values = {name: coord.values for name, coord in coords.items() if coord.size}
         for name, labels in values.items():

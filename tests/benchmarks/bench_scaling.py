@@ -48,7 +48,7 @@ WITHIN = 2.0
 """A plan is right where it is off by no more than this factor."""
 _SECONDS = 300
 """A graph that takes longer is told as such."""
-_WIDTH, _VOCABULARY = 1_024, 32_000
+_WIDTH, _VOCABULARY = 4_096, 32_000
 _STRUCTURE = (16, 1, 200)
 _QUERIES = 2_000
 
@@ -77,7 +77,12 @@ class Verb:
 VERBS = (
     Verb(name="summarize", files=("activations",), options=("--by", "scenario")),
     Verb(name="scan", files=("activations",)),
-    Verb(name="normalize", files=("activations",), writes=True),
+    Verb(
+        name="normalize",
+        files=("activations",),
+        options=("--variable", "activations"),
+        writes=True,
+    ),
     Verb(
         name="contrast",
         files=("activations",),
