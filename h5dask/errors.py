@@ -49,3 +49,11 @@ class OutOfSpace(H5daskError, OSError):
 
 class Refused(H5daskError, ValueError):
     """Possible, but unsafe or beyond a stated limit; the text names the way out."""
+
+
+def exists_already(url: str) -> Conflict:
+    """Return the error of a target that is there and must not be replaced."""
+    return Conflict(
+        f"{url}: exists already; choose another name, or allow it to be overwritten "
+        "(overwrite=True, --overwrite)"
+    )

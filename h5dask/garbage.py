@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+
+from h5dask.overlapping import Overlapping
 
 
-@dataclass(slots=True)
-class _Guard:
-    """The calls under way in this process that don't want to be searched."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held while the two below change."""
-    n_inside: int = 0
-    was_on: bool = False
-    """Whether Python searched before the first of them."""
+def _stop() -> bool:
+    """Stop searching; return whether Python did."""
+    was_on = gc.isenabled()
+    gc.disable()
+    return was_on
 
 
-_guard = _Guard()
+def _go_on(was_on: bool) -> None:
+    if was_on:
+        gc.enable()
+
+
+_without_search = Overlapping(start=_stop, end=_go_on)
 
 
 @contextmanager
@@ -38,15 +39,5 @@ def unsearched() -> Iterator[None]:
     ...     gc.isenabled()
     False
     """
-    with _guard.lock:
-        if not _guard.n_inside:
-            _guard.was_on = gc.isenabled()
-            gc.disable()
-        _guard.n_inside += 1
-    try:
+    with _without_search.inside():
         yield
-    finally:
-        with _guard.lock:
-            _guard.n_inside -= 1
-            if not _guard.n_inside and _guard.was_on:
-                gc.enable()

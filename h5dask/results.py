@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from dask.utils import format_bytes
 
-from h5dask.errors import Conflict, H5daskError, NotFound, Refused
+from h5dask.errors import Conflict, H5daskError, NotFound, Refused, exists_already
 from h5dask.losses import compute
 from h5dask.reading.checking import refuse_boundless
 from h5dask.reading.reader import open_dataset
@@ -134,7 +134,7 @@ def refuse_existing(urlpath: str | os.PathLike[str], *, overwrite: bool) -> None
     if os.path.isdir(url) != url.endswith(".zarr") and os.path.exists(url):
         raise Refused(f"{url}: found a {'folder' if os.path.isdir(url) else 'file'}; rename it")
     if os.path.exists(url) and not overwrite:
-        raise _conflict(url)
+        raise exists_already(url)
 
 
 def refuse_existing_file(
@@ -176,7 +176,7 @@ def _write_zarr(
             compute(writing)
             if os.path.exists(url):
                 if not overwrite:
-                    raise _conflict(url)
+                    raise exists_already(url)
                 os.rename(url, old)
             os.rename(part, url)
     finally:
@@ -192,7 +192,7 @@ def _write_zarr_to_store(
     """Write a Zarr group to a store; its objects appear one by one, and go where one fails."""
     told = _zarr_options(url, options)
     if not overwrite and persistently(url, object_at(f"{url}/*", options).names):
-        raise _conflict(url)
+        raise exists_already(url)
     try:
         with reached(url):
             with _in_one_line(url):
@@ -242,10 +242,6 @@ def _even(ds: xr.Dataset) -> xr.Dataset:
             made[name] = one.chunk(longest)
     coords = {name: one for name, one in made.items() if name in ds.coords}
     return ds.assign({n: o for n, o in made.items() if n not in coords}).assign_coords(coords)
-
-
-def _conflict(url: str) -> Conflict:
-    return Conflict(f"{url}: exists already; choose another name, or allow it to be overwritten")
 
 
 @contextmanager

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-
-@dataclass(slots=True)
-class _Guard:
-    """The computations under way in this process, which share one limit."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held while the two below change."""
-    n_inside: int = 0
-    """Computations that count on the limit."""
-    limit: Any = None
-    """Sets BLAS back to what it was before the first of them."""
-
-
-_guard = _Guard()
+from h5dask.overlapping import Overlapping
 
 
 @contextmanager
@@ -39,19 +24,8 @@ def one_blas_thread() -> Iterator[None]:
     ...     float(np.ones(3) @ np.ones(3))
     3.0
     """
-    with _guard.lock:
-        if not _guard.n_inside:
-            _guard.limit = keep_one_blas_thread()
-        _guard.n_inside += 1
-    try:
+    with _limited.inside():
         yield
-    finally:
-        with _guard.lock:
-            _guard.n_inside -= 1
-            if not _guard.n_inside:
-                with _in_control():
-                    _guard.limit.restore_original_limits()
-                _guard.limit = None
 
 
 def keep_one_blas_thread() -> Any:
@@ -77,3 +51,11 @@ def _in_control() -> Iterator[None]:
         yield
     finally:
         OpenBLASController.clear_controlling_thread(force=True)
+
+
+def _lift(limit: Any) -> None:
+    with _in_control():
+        limit.restore_original_limits()
+
+
+_limited = Overlapping(start=keep_one_blas_thread, end=_lift)

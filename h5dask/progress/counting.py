@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from h5dask.losses import current_client
+
 if TYPE_CHECKING:
-    from distributed import Client, SchedulerPlugin
+    from distributed import SchedulerPlugin
 
 PER_SECOND = 5
 """How often a scheduler tells how far it is."""
@@ -102,19 +103,6 @@ def _on_cluster(tally: Tally, prefix: str) -> Iterator[None]:
                     take(event)
                 client.unregister_scheduler_plugin(name)
                 client.unsubscribe_topic(name)
-
-
-def current_client() -> Client | None:
-    """Return the client that computes what is computed now; None on threads."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import Client
-
-    try:
-        current: Client = Client.current()
-    except ValueError:
-        return None
-    return current
 
 
 def _counter(topic: str, client_id: str, prefix: str) -> SchedulerPlugin:

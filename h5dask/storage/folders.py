@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from h5dask.errors import Conflict, CorruptInput, H5daskError, NotFound
+from h5dask.errors import CorruptInput, H5daskError, NotFound, exists_already
 from h5dask.storage.remote import filesystem_of
 from h5dask.storage.stores import Options
 from h5dask.storage.stores.finding import object_at
@@ -69,7 +69,7 @@ def publish(folder: str, url: str, options: Options | None = None, *, overwrite:
     }
     there = _listed(url, options)
     if there and not overwrite:
-        raise Conflict(f"{plain(url)}: exists already; choose another name")
+        raise exists_already(plain(url))
     try:
         _remove(url, filter(_is_top, there), options)
         _remove(url, (name for name in there if not _is_top(name) and name not in sizes), options)

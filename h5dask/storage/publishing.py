@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from h5dask.errors import Conflict, H5daskError, NotFound, OutOfSpace, Refused
+from h5dask.errors import Conflict, H5daskError, NotFound, OutOfSpace, Refused, exists_already
 from h5dask.storage.latecomers import unwritten
 from h5dask.storage.stores import Object, uploads
 from h5dask.storage.stores.appearing import appear, keeps_conditions, once_a_process
@@ -239,4 +239,4 @@ def refuse_existing(url: str, options: Mapping[str, Any] | None, *, overwrite: b
             raise
         return
     if not overwrite:
-        raise Conflict(f"{found.url}: exists already; choose another name, or pass overwrite=True")
+        raise exists_already(found.url)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from h5dask.errors import AccessDenied
-from h5dask.progress.counting import current_client
+from h5dask.losses import current_client
 from h5dask.workers.children import interrupts_held, without_script
 
 

@@ -35,6 +35,7 @@ from h5dask.contents import Contents
 from h5dask.deadlines import within
 from h5dask.errors import CorruptInput, H5daskError, Unreachable
 from h5dask.garbage import unsearched
+from h5dask.losses import current_client
 from h5dask.ops.folding import blocked
 from h5dask.storage.describe import describe
 from h5dask.storage.families import families
@@ -232,7 +233,7 @@ def _wait(written: Any) -> None:
 
 def _workers_share(path: str) -> bool:
     """Whether every worker sees a path: each reads a token there; threads and processes do."""
-    client = _client()
+    client = current_client()
     if client is None:
         return True
     token = uuid.uuid4().hex
@@ -255,15 +256,6 @@ def _answers(client: Any, path: str, token: str) -> list[Any]:
             return answers
         time.sleep(1)
     raise Unreachable("workers: none answered; look at their logs, or start them again")
-
-
-def _client() -> Any:
-    """Return the distributed client that dask would compute with, if any."""
-    from dask.base import get_scheduler
-
-    scheduler = get_scheduler()
-    owner = getattr(scheduler, "__self__", None)
-    return owner if hasattr(owner, "scheduler_info") else None
 
 
 def holds(path: str, token: str) -> bool:

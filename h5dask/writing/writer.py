@@ -15,7 +15,7 @@ from dask.delayed import delayed
 
 from h5dask.check.structure import problems
 from h5dask.contents import Contents
-from h5dask.errors import Conflict, NotFound, OutOfSpace, Refused
+from h5dask.errors import NotFound, OutOfSpace, Refused, exists_already
 from h5dask.garbage import unsearched
 from h5dask.layout import Layout
 from h5dask.losses import compute as compute_all
@@ -231,7 +231,7 @@ def _refuse_target(url: str, overwrite: bool, options: Mapping[str, Any] | None)
     with suppress(NotFound):
         fingerprint(url, options)
         if not overwrite:
-            raise Conflict(f"{url}: exists already; choose another name, or pass overwrite=True")
+            raise exists_already(url)
 
 
 def arrived(

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from h5dask.errors import AccessDenied, Conflict, H5daskError, NotFound, Refused
+from h5dask.errors import AccessDenied, Conflict, H5daskError, NotFound, Refused, exists_already
 from h5dask.storage.stores import Object, Options
 from h5dask.storage.stores.clients import held, key_of
 from h5dask.storage.stores.finding import object_at
@@ -58,7 +58,7 @@ def appear(
     absent = not overwrite and enforced()
     looks = not overwrite and not absent
     if looks and persistently(found.url, lambda: _token(found)) is not None:
-        raise Conflict(f"{found.url}: exists already; choose another name, or pass overwrite=True")
+        raise exists_already(found.url)
     persistently(found.url, lambda: _act(found, token, act, absent=absent))
     if looks and persistently(found.url, lambda: _token(found)) not in {"", token}:
         raise Conflict(
