@@ -206,7 +206,7 @@ def test_what_fails_leaves_nothing(
 
 def test_an_existing_object_is_kept(store: Endpoint, name: str) -> None:
     url = store.place(name, b"precious")
-    with pytest.raises(Conflict, match="exists already; choose another name, or pass overwrite"):
+    with pytest.raises(Conflict, match="exists already; choose another name, or allow it"):
         h5dask.write_dataset(queries(17), url, storage_options=store.options)
     assert store.content(name) == b"precious"
     h5dask.write_dataset(queries(17), url, storage_options=store.options, overwrite=True)

@@ -11,6 +11,7 @@ import glob
 import hashlib
 import io
 import os
+import platform
 import re
 import stat
 import tempfile
@@ -78,8 +79,7 @@ class Source:
         if self.content is not None:
             yield InMemory(self.url, self.content)
         elif self.is_local:
-            with translated(self.url):
-                number = os.open(self.url, os.O_RDONLY | os.O_CLOEXEC)
+            number = self._opened()
             try:
                 _check(self, _state(os.fstat(number)))
                 yield LocalFile(self.url, number)
@@ -90,6 +90,17 @@ class Source:
             yield (file := self._passes(gathering=gathering))
             if file.starts and not file.held.pins:
                 self.refuse_changed()
+
+    def _opened(self) -> int:
+        """Return the number of the open file, which may be looked for on another machine."""
+        with translated(self.url):
+            try:
+                return os.open(self.url, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                raise NotFound(
+                    f"{self.url}: no such file on {platform.node()}, and it was there when it was "
+                    "opened; put it back, or keep it in a folder that all workers see"
+                ) from None
 
     @property
     def nbytes(self) -> int:

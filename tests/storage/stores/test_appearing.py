@@ -230,5 +230,5 @@ def test_targets_are_refused_before_any_work(made: Callable[..., Store], url: st
     refuse_existing(url, {}, overwrite=False)
     other(store, url)()
     refuse_existing(url, {}, overwrite=True)
-    with pytest.raises(Conflict, match="exists already; choose another name, or allow it to be overwritten"):
+    with pytest.raises(Conflict, match="exists already; choose another name, or allow it"):
         refuse_existing(url, {}, overwrite=False)
