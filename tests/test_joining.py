@@ -1,5 +1,6 @@
 """Files end to end: rows in order, labels that stay distinct, one form, and what is refused."""
 
+import shutil
 import warnings
 from collections.abc import Callable
 from itertools import combinations
@@ -377,13 +378,41 @@ def test_the_old_number_of_each_structure_is_kept(tmp_path: Path) -> None:
 
 def test_attributes_of_one_file_alone_are_left_out(tmp_path: Path) -> None:
     paths = files(tmp_path, "proteins", "campaign", "campaign_with_logits")
-    told = "sample_count: left out of the joined Dataset; these attributes differ"
+    told = "sample_count: left out of the joined Dataset; these attributes, which proteins"
     with pytest.warns(UserWarning, match=told):
         both = h5dask.open_dataset(paths)
     assert "sample_count" not in both.attrs
     assert both.attrs["job_id"] == "job-7"
     back = written(both, tmp_path / "both.h5")
     assert "sample_count" not in back.attrs
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_attributes_that_some_files_have_describe_none_of_the_others(
+    swap: bool, tmp_path: Path
+) -> None:
+    paths = files(tmp_path, "episodes", "document")
+    paths += [shutil.copy(paths[0], tmp_path / f"other{i}.h5") for i in range(2)]
+    for path, camera, model in zip(
+        paths, (None, "wrist", "wrist"), ("R3M", "R3M", "VIP"), strict=True
+    ):
+        with h5py.File(path, "r+") as f:
+            f.attrs["lab"] = "north"
+            f["embeddings"].attrs.update({"model": model, "unit": "none"})
+            if camera:
+                f.attrs["camera"] = camera
+    told = r"embeddings \(model\): attributes left out of the joined Dataset; they aren't the same"
+    with (
+        pytest.warns(UserWarning, match=told),
+        pytest.warns(UserWarning, match="^camera: left out"),
+    ):
+        both = h5dask.open_dataset(paths[::-1] if swap else paths)
+    assert "camera" not in both.attrs
+    assert both.attrs["lab"] == "north"
+    written(both, tmp_path / "both.h5")
+    with h5py.File(tmp_path / "both.h5") as f:
+        assert dict(f.attrs) == {"lab": "north"}
+        assert dict(f["embeddings"].attrs) == {"unit": "none"}
 
 
 @pytest.mark.filterwarnings("ignore:schema_version. found")

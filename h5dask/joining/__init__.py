@@ -114,7 +114,7 @@ def concat(
     numbers = new_numbers(layout, labels, distinct)
     known = [pair for pair in zip(forms, numbers, strict=True) if isinstance(pair[0], Contents)]
     if known:
-        joined.encoding["h5dask"] = joined_contents(*zip(*known, strict=True))
+        joined.encoding["h5dask"] = joined_contents(*zip(*known, strict=True), say=True)
     if duplicates == "refuse":
         refuse_repeated(joined)
     return joined

@@ -29,6 +29,11 @@ def joined_attrs(layout: Layout, files: Sequence[Contents]) -> dict[str, Any]:
     return one_attrs(layout, found, [contents.subject for contents in files])
 
 
+def equal(one: Any, other: Any) -> bool:
+    """Say whether two attributes have the same value."""
+    return np.array_equal(np.asarray(one), np.asarray(other))
+
+
 def as_text(value: Any) -> Any:
     """Return an attribute's value as the Dataset has it: text of fixed length as str."""
     if isinstance(value, bytes):
@@ -43,12 +48,15 @@ def one_attrs(
 ) -> dict[str, Any]:
     """Return one set of attributes; those that disagree are refused, all by name at once.
 
-    Those that the layout doesn't know say something of one file alone, if they differ: they go.
+    Those that the layout doesn't know go where they differ, or aren't in all parts: they say
+    something of some files, and what stands in a joined one is read as said of all of it.
     """
     specs = {spec.name: spec for spec in layout.attrs}
     joined: dict[str, Any] = {}
     origin: dict[str, str] = {}
-    said, own = [], set[str]()
+    said = []
+    in_all = set(parts[0]).intersection(*parts[1:])
+    own = {key for attrs in parts for key in attrs if key not in in_all and key not in specs}
     varied: dict[str, dict[Any, str]] = {}
     for attrs, name in zip(parts, names, strict=True):
         for key, value in attrs.items():
@@ -59,7 +67,7 @@ def one_attrs(
             if spec is not None and spec.kind == "json":
                 joined[key], clash = _merged_json(spec, joined[key], value)
             else:
-                same = np.array_equal(np.asarray(joined[key]), np.asarray(value))
+                same = equal(joined[key], value)
                 clash = [] if same or spec is None or spec.varies else [key]
                 if spec is None and not same:
                     own.add(key)
@@ -83,8 +91,8 @@ def one_attrs(
         )
     if own:
         warnings.warn(
-            f"{', '.join(sorted(own))}: left out of the joined Dataset; these attributes differ "
-            f"between {names[0]} and the others, and {layout.name} doesn't know them",
+            f"{', '.join(sorted(own))}: left out of the joined Dataset; these attributes, which "
+            f"{layout.name} doesn't know, aren't the same in {names[0]} and all others",
             UserWarning,
             stacklevel=3,
         )

@@ -99,7 +99,7 @@ def _form(layout: Layout, files: Sequence[Opened]) -> Contents:
     if len(files) == 1:
         return forms[0]
     labels = [_labels(layout, file, None) if layout.labels else {} for file in files]
-    return joined_contents(forms, new_numbers(layout, labels, layout.join(labels)))
+    return joined_contents(forms, new_numbers(layout, labels, layout.join(labels)), say=True)
 
 
 def _refuse_unequal(layout: Layout, files: Sequence[Opened], dropped: set[str]) -> None:
