@@ -35,9 +35,8 @@ format: $(VENV)/.has-check ## put the source in order
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format --quiet .
 
-bench: $(VENV)/.has-bench ## measure against peers (BENCH_ARGS="...")
-	@set -e; for program in $(wildcard tests/benchmarks/bench_*.py); do \
-	  PYTHONPATH=. $(BIN)/python $$program $(BENCH_ARGS); done
+bench: $(VENV)/.has-bench ## measure against peers, in 35 minutes (BENCH_ARGS="--only Reading")
+	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
 test-servers: $(VENV)/.has-servers ## tests against real stores, which it installs where it can
 	@tests/servers/install.sh $(VENV)
@@ -49,6 +48,9 @@ soak: $(VENV)/.has-test ## the long tests
 clean: ## remove what these commands made
 	rm -rf $(VENV) .ci/work build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(wildcard h5dask tests pipelines) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+mutate: $(VENV)/.has-test ## put faults into a copy, each to be caught (MUTATE_ARGS="kernels jobs")
+	@$(BIN)/python -m tests.mutations $(MUTATE_ARGS)
 
 $(VENV)/.made:
 	$(eval FOUND := $(shell $(FIND)))
@@ -69,4 +71,4 @@ $(VENV)/.has-%: $(VENV)/.made pyproject.toml
 	@$(PIP) --editable '.$(if $(filter-out h5dask,$*),[$*])'
 	@touch $@
 
-.PHONY: help demo test test-servers check format bench soak clean
+.PHONY: help demo test test-servers check format bench soak clean mutate

@@ -68,11 +68,11 @@ def compute(*collections: Any) -> tuple[Any, ...]:
 
 def current_client() -> Client | None:
     """Return the client that dask would compute with now; None on threads."""
-    found = getattr(get_scheduler(), "__self__", None)
     if "distributed" not in sys.modules:
         return None
     from distributed import Client
 
+    found = getattr(get_scheduler(), "__self__", None)
     return found if isinstance(found, Client) else None
 
 

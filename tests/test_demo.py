@@ -145,7 +145,11 @@ def test_the_main_job(tmp_path: Path) -> None:
             assert differences(source, written) == []
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    # tests/test_workers.py sends both in every run.
+    "sent",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)],
+)
 def test_the_main_job_ends_when_told(sent: signal.Signals, tmp_path: Path) -> None:
     job = subprocess.Popen(
         [*COMMAND, "demo", "--scale", "1", "--workers", "2"],

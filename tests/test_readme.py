@@ -50,21 +50,26 @@ def commands(program: str) -> list[list[str]]:
 
 
 def calls() -> Iterator[tuple[str, str, str]]:
-    """Yield layout, old call and ours of each row of the table."""
-    for line in sections()["Old call, ours"].splitlines():
-        found = re.fullmatch(r"\| (\w+) \| `(.+?)` \| `(.+?)`.* \|", line)
-        if found:
-            yield found.group(1), found.group(2), found.group(3)
+    """Yield layout, old call and ours of each row of the layouts' tables."""
+    for layout in LAYOUTS:
+        for line in sections()[layout].splitlines():
+            found = re.fullmatch(r"\| `(.+?)` \| `(.+?)`.* \|", line)
+            if found:
+                yield layout, found.group(1), found.group(2)
 
 
-WITH_CODE = [title for title, text in sections().items() if fenced("python", text)]
+def examples() -> dict[str, list[str]]:
+    """Return the blocks of Python of each section that has some, the first screen's under ""."""
+    start = README.partition("\n## ")[0]
+    found = {title: fenced("python", text) for title, text in {"": start, **sections()}.items()}
+    return {title: blocks for title, blocks in found.items() if blocks}
 
 
-@pytest.mark.parametrize("title", WITH_CODE)
+@pytest.mark.parametrize("title", examples())
 def test_examples_run(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    for block in fenced("python", sections()[title]):
+    for block in examples()[title]:
         exec(compile(block, f"README.md, {title}", "exec"), names)
     written = [path for path in tmp_path.iterdir() if path.suffix in {".h5", ".hdf5"}]
     assert written
@@ -72,14 +77,15 @@ def test_examples_run(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert h5dask.validate(path, values=True) == ()
 
 
-def test_every_layout_has_an_example() -> None:
-    titles = re.findall(r"^### (\w+)$", sections()["Examples"], flags=re.MULTILINE)
-    assert set(titles) == set(LAYOUTS)
-    for block in fenced("python", sections()["Examples"]):
-        assert len(block.splitlines()) <= 10
-    assert {row.strip("| `") for row in re.findall(r"^\| `\w+` \|", README, re.MULTILINE)} == set(
-        LAYOUTS
-    )
+def test_every_layout_has_a_page() -> None:
+    named = re.findall(r"^\| \[`(\w+)`\]\(#(\w+)\) \|", README, re.MULTILINE)
+    assert named == [(layout, layout) for layout in sections() if layout in LAYOUTS]
+    assert {layout for layout, _ in named} == set(LAYOUTS)
+    for layout in LAYOUTS:
+        page = sections()[layout]
+        assert page.lstrip().startswith("Today ")  # what is done without it
+        assert fenced("python", page)
+        assert fenced("console", page)
 
 
 @pytest.mark.parametrize(("layout", "old", "ours"), list(calls()))
@@ -158,4 +164,5 @@ def test_diagram_shows_the_floors() -> None:
 
 def test_links_lead_somewhere() -> None:
     for link in re.findall(r"\]\((?!https)([^)]+)\)", README):
-        assert (ROOT / link).is_file()
+        anchors = {title.lower().replace(",", "").replace(" ", "-") for title in sections()}
+        assert link[1:] in anchors if link.startswith("#") else (ROOT / link).is_file()

@@ -1,6 +1,6 @@
 """Exact neighbors against FAISS and scikit-learn, and beside the best bare product of matrices.
 
-python tests/benchmarks/bench_knn.py --repeat 3 --only "D=128"
+python -m tests.benchmarks.bench_knn --repeat 3 --only "D=128"
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A worker that outgrows its limit is killed and started anew by its nanny, and that is counted.
 
-    python tests/benchmarks/bench_memory.py --size 2GB
+    python -m tests.benchmarks.bench_memory --size 2GB
 """
 
 from __future__ import annotations

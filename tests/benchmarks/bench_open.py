@@ -3,7 +3,7 @@
 Every opening is a process of its own, timed without its imports. The bare walk is the least that
 HDF5's library can do: the names of all groups, then `h5d.open` and `get_offset` of each dataset.
 
-    python tests/benchmarks/bench_open.py --repeat 5
+    python -m tests.benchmarks.bench_open --repeat 5
 """
 
 from __future__ import annotations

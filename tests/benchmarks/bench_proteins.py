@@ -1,6 +1,6 @@
 """Proteins: opening, laying end to end and padding; profiles; writing; against loops over groups.
 
-python tests/benchmarks/bench_proteins.py --repeat 3 --only "pad"
+python -m tests.benchmarks.bench_proteins --repeat 3 --only "pad"
 
 A loop is what a user of the format writes today: h5py group by group, numpy for what is computed.
 Memory that a machine gives for the first time costs both sides much: it is touched before.

@@ -1,6 +1,6 @@
 """Reading the same bytes by h5dask and by its peers: each block whole, one element of it kept.
 
-python tests/benchmarks/bench_read.py --size 1GB --repeat 5
+python -m tests.benchmarks.bench_read --size 1GB --repeat 5
 """
 
 from __future__ import annotations

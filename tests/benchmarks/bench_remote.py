@@ -1,6 +1,6 @@
 """Files in a real S3 server, near and far: opening, scanning, columns, rows, writing.
 
-python tests/benchmarks/bench_remote.py --repeat 2 --seconds 0 --only scan
+python -m tests.benchmarks.bench_remote --repeat 2 --seconds 0 --only scan
 
 Needs Ceph's gateway and HAProxy, as `make test-servers` installs them; moto's server stands in for
 the gateway where that isn't there, and is much slower than any client. Latency is HAProxy's: each

@@ -1,6 +1,6 @@
 """What many blocks cost the client, two processes against two threads, plans against real runs.
 
-python tests/benchmarks/bench_scaling.py --size 1GB --only graph --only processes --only plan
+python -m tests.benchmarks.bench_scaling --size 1GB --only graph --only processes --only plan
 
 Short runs are mostly start: --work 30 gives each verb as many names of its files as make it compute
 so long. Time of graphs is what the client's process computes, however busy the machine is; all else
@@ -23,7 +23,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from h5dask.cli import main
@@ -137,7 +136,7 @@ def make(folder: Path, nbytes: int) -> Made:
     files.ann(made["ann"], nbytes)
     for name, width in (("activations", _WIDTH), ("logits", _VOCABULARY)):
         files.activations(made[name], nbytes // 2, name, width)
-        _with_another_scenario(made[name])
+        files.with_another_scenario(made[name])
     n_samples, n_noise, length = _STRUCTURE
     files.proteins(
         made["proteins"], max(1, nbytes // (88 * n_samples * n_noise * length)), _STRUCTURE
@@ -147,13 +146,6 @@ def make(folder: Path, nbytes: int) -> Made:
     queries = folder / "queries.npy"
     np.save(queries, files.vectors(_QUERIES))
     return {**made, "queries": queries, "out": folder / "out.h5"}
-
-
-def _with_another_scenario(path: Path) -> None:
-    with h5py.File(path, "r+") as file:
-        file.copy("scenarios/base", "scenarios/other")
-        known = json.loads(file["metadata"].attrs["scenarios"])
-        file["metadata"].attrs["scenarios"] = json.dumps(known | {"other": known["base"]})
 
 
 def _grown(kind: str, n_blocks: int, case: str, asked: Options) -> Iterator[Measure]:

@@ -1,6 +1,6 @@
 """What the spine costs: a run over the bare operation, processes over threads, skipping.
 
-python tests/benchmarks/bench_spine.py --size 1GB --repeat 3
+python -m tests.benchmarks.bench_spine --size 1GB --repeat 3
 """
 
 from __future__ import annotations

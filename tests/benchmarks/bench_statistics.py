@@ -1,6 +1,6 @@
 """Statistics, scans and logits against xarray, numpy and scipy, and against reading alone.
 
-python tests/benchmarks/bench_statistics.py --size 1GB --repeat 3
+python -m tests.benchmarks.bench_statistics --size 1GB --repeat 3
 """
 
 from __future__ import annotations

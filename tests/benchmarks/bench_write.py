@@ -4,7 +4,7 @@ Every side writes a new file beside its name, syncs it to the disk, renames it a
 folder. A disk has the last word on that, so there is a second round in memory where the system
 has a folder for it.
 
-    python tests/benchmarks/bench_write.py --size 1GB --repeat 5
+    python -m tests.benchmarks.bench_write --size 1GB --repeat 5
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,14 @@ def activations(
     layer = {"layer": 0} if variable == "activations" else {}
     last = stored[variable]
     return Made(path=path, variable=variable, group=f"{group}/data", dataset=last, keep=layer)
+
+
+def with_another_scenario(path: Path) -> None:
+    """Give a file of activations the scenario "other", which is "base" once more."""
+    with h5py.File(path, "r+") as file:
+        file.copy("scenarios/base", "scenarios/other")
+        known = json.loads(file["metadata"].attrs["scenarios"])
+        file["metadata"].attrs["scenarios"] = json.dumps(known | {"other": known["base"]})
 
 
 def _append(file: Any, path: str, values: NDArray[Any], n_rows: int) -> None:

@@ -27,6 +27,10 @@ from dask.utils import parse_bytes
 N_THREADS = 2
 """Threads of every side, however many cores there are."""
 PACKAGES = ("h5dask", "dask", "xarray", "numpy", "h5py", "h5netcdf", "zarr", "virtualizarr")
+PACKAGES += ("faiss-cpu", "scikit-learn", "scipy", "s3fs", "obstore")
+
+MADE = "h5dask-benchmark-"
+"""What names of folders that a program makes begin with; its process id comes next."""
 
 Way = Callable[[], Any]
 """One way to do the work; what it returns must be the same for all ways."""
@@ -107,7 +111,7 @@ def options(about: str | None, argv: Sequence[str] | None = None, size: str = "1
 @contextmanager
 def workplace(folder: Path) -> Iterator[Path]:
     """Give an empty folder, with an empty index cache in it; both are gone afterwards."""
-    place = Path(tempfile.mkdtemp(prefix="h5dask-benchmark-", dir=folder))
+    place = Path(tempfile.mkdtemp(prefix=f"{MADE}{os.getpid()}-", dir=folder))
     before = os.environ.get("H5DASK_CACHE")
     os.environ["H5DASK_CACHE"] = str(place / "cache")
     try:
@@ -146,9 +150,10 @@ def race(ours: Way, peers: Mapping[str, Way], asked: Options) -> Iterator[tuple[
     for done in count(1):
         for name, peer in peers.items():
             if done <= asked.repeat or spent[name] < asked.seconds:
+                began = time.perf_counter()
                 pair = timed(ours), timed(peer)
                 best[name] = min(best[name][0], pair[0]), min(best[name][1], pair[1])
-                spent[name] += sum(pair)
+                spent[name] += time.perf_counter() - began
         if done >= asked.repeat and min(spent.values()) >= asked.seconds:
             break
     for name, (mine, theirs) in best.items():
@@ -182,19 +187,24 @@ def speeds(
 
 
 def report(title: str, measures: Iterable[Measure], asked: Options) -> None:
-    """Print the machine, then every measure as it comes, and write them where asked for."""
+    """Print the machine, then every measure as it comes; keep what there is, where asked for."""
     around = surroundings()
     print(title)
     for name, text in around.items():
         print(f"  {name}: {text}")
     done: list[Measure] = []
+
+    def keep() -> None:
+        if asked.results is not None:
+            _keep(asked.results, title, {**around, "measures": [asdict(one) for one in done]})
+
+    keep()
     for measure in measures:
         if not done or done[-1].case != measure.case:
             print(f"\n{measure.case}")
         done.append(measure)
         print(_line(measure), flush=True)
-    if asked.results is not None:
-        _keep(asked.results, title, {**around, "measures": [asdict(one) for one in done]})
+        keep()
 
 
 def _keep(results: Path, title: str, found: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 The graph is the real one, of a base that isn't there; its tasks sleep for the time that they are
 planned to take. The scheduler has a process of its own; all workers share another one.
 
-python tests/benchmarks/simulate.py --vectors 1e9 --queries 1e4 --workers 10,100,1000 --cores 2
+python -m tests.benchmarks.simulate --vectors 1e9 --queries 1e4 --workers 10,100,1000 --cores 2
 """
 
 from __future__ import annotations

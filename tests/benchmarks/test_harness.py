@@ -69,6 +69,8 @@ def test_reading(tmp_path: Path) -> None:
 
 def test_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_write, "MEMORY", tmp_path)
+    monkeypatch.setattr(bench_write, "BLOCK_NBYTES", 2**21)
+    monkeypatch.setattr(bench_write, "BLOCK_ROWS", 2**12)
     found = list(bench_write.measures(small(tmp_path, "--only", "memory")))
     assert {one.case.split(",")[0] for one in found} == {case.name for case in bench_write.CASES}
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("h5dask-benchmark")]

@@ -66,6 +66,7 @@ def killed_worker(source: Path, output: Path, after: float) -> None:
     assert sorted(os.listdir(output.parent)) == [output.name, f"{output.name}.run.json"]
 
 
+@pytest.mark.soak  # tests/kills kills workers at three moments in every run
 @pytest.mark.parametrize("after", [0.9])
 def test_a_killed_worker_costs_only_time(after: float, source: Path, tmp_path: Path) -> None:
     killed_worker(source, tmp_path / "b.h5", after)
@@ -120,7 +121,7 @@ def test_a_killed_client_s_run_is_completed_by_the_next(
     killed_client(source, tmp_path / "out" / "b.h5", after, tmp_path / "scratch")
 
 
-def test_of_five_schedulers_at_once_one_works(source: Path, tmp_path: Path) -> None:
+def test_of_three_schedulers_at_once_one_works(source: Path, tmp_path: Path) -> None:
     code = """
 import json, sys
 from h5dask.jobs import run
@@ -138,14 +139,14 @@ print(json.dumps([found.what, found.why]))
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in range(5)
+        for _ in range(3)
     ]
     for program in programs:
         assert program.stdin is not None
         program.stdin.write("\n")
         program.stdin.flush()
     found = [json.loads(program.communicate(timeout=SECONDS)[0]) for program in programs]
-    assert [program.returncode for program in programs] == [0] * 5
+    assert [program.returncode for program in programs] == [0] * 3
     whats = [what for what, _ in found]
     assert whats.count("done") == 1
     assert set(whats) <= {"done", "busy", "current"}
