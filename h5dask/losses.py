@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from dask.base import compute as compute_all
-from dask.base import get_scheduler, optimize
+from dask.base import optimize
 
 from h5dask.chunkindex import ChunkIndex
 from h5dask.errors import Unreachable, WorkersLost
@@ -21,7 +21,7 @@ from h5dask.storage.selection import per_axis, select
 from h5dask.threads import one_blas_thread
 
 if TYPE_CHECKING:
-    from distributed import Client, KilledWorker
+    from distributed import KilledWorker
 
 _MOST_NAMED = 3
 Read = tuple[StoredArray, tuple[Any, ...]]
@@ -64,16 +64,6 @@ def compute(*collections: Any) -> tuple[Any, ...]:
             f"the scheduler ended, or was cut off, while it computed ({told}); start it and the "
             "workers again, and run this again"
         ) from None
-
-
-def current_client() -> Client | None:
-    """Return the client that dask would compute with now; None on threads."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import Client
-
-    found = getattr(get_scheduler(), "__self__", None)
-    return found if isinstance(found, Client) else None
 
 
 def _losses() -> tuple[type[KilledWorker], ...]:

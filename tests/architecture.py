@@ -32,7 +32,7 @@ FLOORS = {
     ),
     1: (
         *("kernels", "chunkindex", "blocks", "positions", "pattern", "garbage", "threads"),
-        *("overlapping", "deadlines", "words", "errors"),
+        *("overlapping", "deadlines", "clients", "words", "errors"),
     ),
 }
 """Top-level modules and folders of h5dask by floor; imports go down, or stay on their floor."""

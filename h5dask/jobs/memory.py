@@ -7,9 +7,9 @@ import sys
 from contextlib import suppress
 from functools import partial
 
+from h5dask.clients import current_client
 from h5dask.deadlines import within
 from h5dask.errors import Unreachable
-from h5dask.losses import current_client
 
 ANSWER_SECONDS = 5.0
 """What workers may take to answer; those that don't are left out."""

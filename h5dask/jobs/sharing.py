@@ -7,9 +7,9 @@ import uuid
 from contextlib import suppress
 from functools import partial
 
+from h5dask.clients import current_client
 from h5dask.deadlines import within
 from h5dask.errors import Refused
-from h5dask.losses import current_client
 from h5dask.writing.delivery import holds
 
 ANSWER_SECONDS = 60.0

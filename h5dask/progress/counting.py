@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from h5dask.losses import current_client
+from h5dask.clients import current_client
 
 if TYPE_CHECKING:
     from distributed import SchedulerPlugin

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
+from h5dask.clients import current_client
 from h5dask.errors import AccessDenied
-from h5dask.losses import current_client
 from h5dask.workers.children import interrupts_held, without_script
 
 

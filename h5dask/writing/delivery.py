@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 
 from h5dask import layouts
 from h5dask.chunkindex import ChunkIndex
+from h5dask.clients import current_client
 from h5dask.contents import Contents
 from h5dask.deadlines import within
 from h5dask.errors import CorruptInput, H5daskError, Unreachable
 from h5dask.garbage import unsearched
-from h5dask.losses import current_client
 from h5dask.ops.folding import blocked
 from h5dask.storage.describe import describe
 from h5dask.storage.families import families

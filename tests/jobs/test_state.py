@@ -142,3 +142,20 @@ def test_results_are_what_json_keeps(tmp_path: Path) -> None:
     gave = {"rows": [1, 2.5, None, "é"]}
     State(str(tmp_path), "a").once("a", lambda: gave)
     assert State(str(tmp_path), "a").done("a") == json.loads(json.dumps(gave))
+
+
+def test_a_step_is_on_disk_before_the_next_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, told = State(str(tmp_path), "a"), []
+    log, fsync = os.stat(state.log).st_ino, os.fsync
+
+    def synced(number: int) -> None:
+        if os.fstat(number).st_ino == log:
+            told.append(Path(state.log).read_text().count("\n"))
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    for name in ("first", "second"):
+        state.once(name, lambda: told.append("begun"))
+    assert told == ["begun", 1, "begun", 2]

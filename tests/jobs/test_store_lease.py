@@ -193,6 +193,16 @@ def test_who_was_cut_off_sees_that_it_is_lost_and_takes_nothing_away(store: Any)
         assert is_there(store)
 
 
+def test_a_fresh_lease_survives_a_takeover_that_judged_its_predecessor(bucket: Bucket) -> None:
+    store = object_at(f"{bucket.url}/a.lease", bucket.options)
+    left_by(store, at=time.time(), process=ended_number())
+    late, own = LeaseObject(store, settle=0.1), replace(myself(), host="late")
+    judged = late.read()
+    with lease(store, beat=1e6) as fresh:
+        assert not late.take(own, judged)
+        assert fresh.holds()
+
+
 def test_a_sign_of_life_doesn_t_replace_another_s(bucket: Bucket, monkeypatch: Any) -> None:
     store = object_at(f"{bucket.url}/a.lease", bucket.options)
     with lease(store, beat=1e6) as held:

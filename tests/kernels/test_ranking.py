@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -29,6 +31,14 @@ def test_the_least_in_order(
         mine = sorted((drawn[i], ids[i]) for i in np.flatnonzero(owners == who))[:k]
         told = mine + [(np.inf, NOBODY)] * (k - len(mine))
         assert [*zip(*(one[who].tolist() for one in there), strict=True)] == told
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_of_equal_keys_the_lower_ids_stay_whatever_comes_first(k: int) -> None:
+    for order in permutations(range(4)):
+        keys, ids = np.full((1, k), np.inf), np.full((1, k), NOBODY)
+        insert(keys, ids, np.zeros(4, np.int64), np.zeros(4), np.array(order, np.int64))
+        assert (keys.tolist(), ids.tolist()) == ([[0.0] * k], [[*range(k)]])
 
 
 @given(st.lists(keys, min_size=1, max_size=4), st.integers(1, 12), st.integers(0, 2**32 - 1))

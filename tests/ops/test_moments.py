@@ -213,3 +213,14 @@ def test_targets_count_places_up_and_groups_slowest() -> None:
     codes = np.array([1, 0])
     assert targets((2, 3), (0,), codes, 0).tolist() == [3, 4, 5, 0, 1, 2]
     assert targets((3, 2), (1,), codes, 1).tolist() == [3, 0, 4, 1, 5, 2]
+
+
+@pytest.mark.parametrize("n_rows", [1, 84, 85, 86, 169, 170, 171, 300])
+def test_narrow_blocks_lose_no_row_that_fills_no_stride(n_rows: int) -> None:
+    values = np.random.default_rng(n_rows).standard_normal((n_rows, 3))
+    values[-1] = 7.0, -7.0, np.nan
+    found = moments(values, axes=(0,))
+    assert found.counts[:2, 0].tolist() == [[n_rows, n_rows, n_rows - 1], [0, 0, 1]]
+    assert found.high[0, 0] == 7
+    assert found.low[0, 1] == -7
+    np.testing.assert_allclose(found.mean[0, :2], values[:, :2].mean(axis=0), rtol=1e-12)

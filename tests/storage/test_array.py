@@ -135,3 +135,27 @@ def test_any_box_equals_numpy(
             for a, n in zip(starts, shape, strict=True)
         )
         same(array[key], expected[key])
+
+
+def test_rows_from_the_middle_of_many_small_datasets(tmp_path: Path) -> None:
+    path, names = tmp_path / "a.h5", tuple(f"x{i:02d}" for i in range(12))
+    expected = np.arange(12 * 5 * 3, dtype="<f4").reshape(60, 3)
+    with h5py.File(path, "w") as f:
+        for i, name in enumerate(names):
+            f[name] = expected[5 * i : 5 * (i + 1)]
+    [source] = expand(path)
+    contents, index = describe(str(path), subject=str(path), fingerprint=source.fingerprint)
+    segments = Segments(
+        starts=np.arange(13) * 5,
+        sources=np.zeros(12, np.int32),
+        offsets=index.offsets[contents.positions(names)].reshape(1, 12),
+        forms=np.zeros((1, 12), np.int32),
+        heap_bases=np.array([index.heap_base]),
+        shapes={},
+        paths=(names,),
+        indexes={},
+        inline={},
+    )
+    array = StoredArray("x", (source,), segments, (contents.form("x00"),), (3,))
+    for start, stop in ((0, 60), (2, 58), (4, 46), (13, 60)):
+        same(array[start:stop], expected[start:stop])

@@ -139,6 +139,22 @@ def test_a_receipt_tells_what_changed_underneath(tmp_path: Path) -> None:
         read_receipt(str(path), [(index, (0, 0), (9, 9))], "<f4")
 
 
+def test_a_disk_that_takes_less_at_once_is_given_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "x.h5")
+    index = create(path, planned(form_of("<i4"), (9, 5)))["x"]
+    pwrite = os.pwrite
+
+    def little(file: int, view: memoryview, offset: int) -> int:
+        return pwrite(file, view[:7], offset)
+
+    monkeypatch.setattr(os, "pwrite", little)
+    write_block(path, index, (0, 0), numbers((9, 5), "<i4"), "<i4")
+    with h5py.File(path) as f:
+        assert np.array_equal(f["x"][...], numbers((9, 5), "<i4"))
+
+
 def test_a_task_that_comes_late_brings_nothing_back(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     index = create(str(path), planned(form_of("<f4"), (3,)))["x"]
