@@ -38,6 +38,7 @@ _HOMES = {
     "pad": "ops.padding",
     "profile": "ops.residues",
     "ragged_of": "ops.ragged",
+    "take": "ops.ragged",
     "recall": "truth.recalling",
     "repair": "truth.verifying",
     "verify": "truth.verifying",
@@ -82,6 +83,7 @@ __all__ = [
     "scan",
     "split",
     "summarize",
+    "take",
     "validate",
     "verify",
     "write_dataset",
@@ -111,6 +113,7 @@ if TYPE_CHECKING:
     from h5dask.ops.normalization import normalize as normalize
     from h5dask.ops.padding import pad as pad
     from h5dask.ops.ragged import ragged_of as ragged_of
+    from h5dask.ops.ragged import take as take
     from h5dask.ops.residues import profile as profile
     from h5dask.ops.scanning import scan as scan
     from h5dask.ops.splitting import split as split

@@ -210,9 +210,14 @@ class Table:
             f"{name}: {listed(self[name].labels)} and {listed(other[name].labels)}"
             for name in self.differing(other)
         )
+        compared = ""
+        scenarios = [one["scenario"].labels for one in (self, other) if "scenario" in one.names]
+        if [len(names) for names in scenarios] == [1, 1] and scenarios[0][0] != scenarios[1][0]:
+            pair = tuple(str(names[0]) for names in scenarios)
+            compared = f", or use contrast(ds, pairs=[{pair!r}])"
         raise Refused(
             f"{self.dim}: the rows of the two objects {reason} ({found}); select the same rows of "
-            f"both, or pair them by position with drop_indexes({self.names!r}) on both"
+            f"both, or pair them by position with drop_indexes({self.names!r}) on both{compared}"
         )
 
 

@@ -17,7 +17,7 @@ from xarray.indexes import Index
 
 from h5dask.columns import Column, Table, listed
 from h5dask.errors import LayoutError, Refused
-from h5dask.positions import along, elements_of, same_positions
+from h5dask.positions import Positions, along, elements_of, same_positions
 
 
 class Labels(Index):
@@ -191,6 +191,7 @@ class RaggedIndex(Labels):
     its coords: ``isel`` along `dim` drops the index and keeps the coords, ``isel`` along
     `ragged_dim` goes unseen. Either way the sum of the sizes no longer is the length of
     `ragged_dim`, also after further selections of consecutive rows; users of both check that.
+    `h5dask.take` cuts both by the positions of rows.
 
     What is taken out of a Dataset without `ragged_dim` (``ds.pseudo_perplexity``) leaves the sizes
     and this index behind: select before, or give it `Labels` (``set_xindex``). After a reduction
@@ -278,7 +279,8 @@ class RaggedIndex(Labels):
         if length != self.size:
             raise Refused(
                 f"{self.row_size}: found sizes of sum {self.size!r}, but {self.ragged_dim} has the "
-                f"length {length!r}; select rows by label (sel), which cuts both dims together"
+                f"length {length!r}; select rows by label (sel), or by position (take), which cut "
+                "both dims together"
             )
 
     def should_add_coord_to_array(
@@ -293,7 +295,10 @@ class RaggedIndex(Labels):
     ) -> IndexSelResult:
         """Find the rows that carry all that is asked for, and all that they own."""
         self._refuse_inexact(method, tolerance)
-        rows = self.table.select(labels)
+        return self.cut(self.table.select(labels))
+
+    def cut(self, rows: Positions) -> IndexSelResult:
+        """Give rows, in this order, and all that they own."""
         owned = elements_of(self.offsets, rows)
         if isinstance(owned, slice):
             # Counted from both ends: were the dim cut before, unseen here, the result's length

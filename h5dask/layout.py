@@ -152,6 +152,8 @@ class AttrSpec:
     """Whether opening needs it even where there are many groups of one pattern."""
     derived: tuple[str, ...] = ()
     """Keys inside its JSON that follow from sizes."""
+    keyed_by: str = ""
+    """Pattern of the groups that the keys of its JSON name, where it tells of groups."""
     varies: bool = False
     """Whether it may differ between files that lie end to end; of `allowed` values the last of
     those found is kept, else the first file's."""

@@ -11,12 +11,15 @@ import xarray as xr
 
 from h5dask.errors import NotFound, Refused
 from h5dask.losses import compute
+from h5dask.ops.choosing import refuse_other_than_numbers
 from h5dask.ops.cost import Cost, Forms, folding, writing
-from h5dask.ops.normalization import fit, normalize, way_of
+from h5dask.ops.normalization import dtype_of, fit, normalize, way_of
 from h5dask.ops.scales import Loss
 from h5dask.ops.statistics import summarize
 from h5dask.progress import Progress
 from h5dask.results import open_any, refuse_existing, refuse_target, write_result
+from h5dask.storage.remote import resolved
+from h5dask.writing.preparing import refuse_large
 from h5dask.writing.writer import write_dataset
 
 _FLOPS = 40
@@ -81,6 +84,7 @@ def write_scaled(
     *,
     save: str | None = None,
     overwrite: bool = False,
+    allow_large: bool = False,
     progress: Progress,
 ) -> dict[str, Any]:
     """Write a Dataset with one variable on a common scale, and say what that cost.
@@ -97,6 +101,8 @@ def write_scaled(
         Where the statistics go, as netCDF.
     overwrite : bool, default False
         Whether files that are there are replaced.
+    allow_large : bool, default False
+        Whether a file of the layout may exceed what its consumer takes.
     progress : Progress
         Shows how far it is.
 
@@ -109,6 +115,10 @@ def write_scaled(
     if save is not None:
         refuse_target(save, overwrite=overwrite)
     x = ds[scaling.variable]
+    refuse_other_than_numbers(x)
+    of_layout = not output.rstrip("/").endswith(RESULTS)
+    if of_layout and not allow_large:
+        refuse_large(ds.assign({scaling.variable: x.astype(dtype_of(x))}), resolved(output))
     if scaling.fitted is not None:
         fitted = open_any(scaling.fitted).load()
     else:
@@ -122,10 +132,11 @@ def write_scaled(
         before = _nonfinite(x)
     with progress.stage(f"write {output}", nbytes=x.nbytes), warnings.catch_warnings():
         warnings.simplefilter("ignore", Loss)  # said once for all blocks, below
-        if output.rstrip("/").endswith(RESULTS):
-            write_result(made.to_dataset(name=scaling.variable), output, overwrite=overwrite)
+        if of_layout:
+            scaled = ds.assign({scaling.variable: made})
+            write_dataset(scaled, output, overwrite=overwrite, allow_large=allow_large)
         else:
-            write_dataset(ds.assign({scaling.variable: made}), output, overwrite=overwrite)
+            write_result(made.to_dataset(name=scaling.variable), output, overwrite=overwrite)
     with progress.stage(f"check {output}", nbytes=x.nbytes):
         after = _nonfinite(open_any(output)[scaling.variable])
     if after > before:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -14,15 +16,18 @@ import click
 
 from h5dask import config
 from h5dask.cli.options import Computing, ComputingCommand, computing
-from h5dask.cli.verbs import ended
+from h5dask.cli.verbs import FAILED, TRACEBACK, ended
+from h5dask.cli.verbs import tell as tell_plainly
 from h5dask.config import Input, Output
 from h5dask.config.paths import StoreOptions
-from h5dask.errors import CorruptInput, NotFound
-from h5dask.jobs import Job, Outcome, Policy, run
+from h5dask.errors import CorruptInput, H5daskError, NotFound
+from h5dask.jobs import Job, Policy
 from h5dask.jobs.inputs import content_of, files_in, names_of
-from h5dask.jobs.several import exit_code, run_each
+from h5dask.jobs.opening import openable
+from h5dask.jobs.several import exit_code
+from h5dask.jobs.steps import Elsewhere, NothingToDo, Steps
 from h5dask.progress import Progress
-from h5dask.storage.remote import UrlPath
+from h5dask.progress.displays import JsonLines, Said
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Input",
     "Job",
+    "NothingToDo",
     "Output",
     "Policy",
     "Steps",
@@ -41,6 +47,7 @@ __all__ = [
     "files_in",
     "names_of",
     "open_labels",
+    "openable",
     "pipeline",
     "reads",
     "refuse_wrong",
@@ -49,59 +56,7 @@ __all__ = [
 ]
 
 Config = TypeVar("Config")
-Work = Callable[[Job], Any]
 Expected = Iterable[tuple["xr.Dataset", Sequence["Cost"]]]
-
-
-class _Elsewhere(Exception):
-    """Another run is at an output, and makes the rest, too."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Steps:
-    """The steps of a pipeline while it runs: each is a run, with what its user asked for."""
-
-    policy: Policy
-    """When to work, and what becomes of what was there before."""
-    progress: Progress
-    """What a person watches."""
-    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """How the stores of all URLs are reached; each job has them, too."""
-    outcomes: list[Outcome] = field(default_factory=list)
-    """How the steps ended, so far."""
-
-    def each(
-        self,
-        work: Work,
-        inputs: UrlPath | Iterable[UrlPath],
-        folder: str,
-        ending: str | None = None,
-        **parameters: Any,
-    ) -> list[str]:
-        """Run a work for each input, and return the outputs that are there; see `run_each`."""
-        found = run_each(
-            work, inputs, folder, ending=ending, parameters=parameters, policy=self.policy,
-            progress=self.progress, storage_options=self.storage_options,
-        )  # fmt: skip
-        return self._made(found)
-
-    def one(
-        self, work: Work, inputs: UrlPath | Iterable[UrlPath], output: str, **parameters: Any
-    ) -> list[str]:
-        """Run a work once, and return the outputs that are there; see `run`."""
-        found = run(
-            work, inputs, output, parameters=parameters, policy=self.policy,
-            progress=self.progress, storage_options=self.storage_options,
-        )  # fmt: skip
-        return self._made([found])
-
-    def _made(self, found: Iterable[Outcome]) -> list[str]:
-        """Return the outputs of a step; where they aren't all there, there is no next one."""
-        ended = list(found)
-        self.outcomes.extend(ended)
-        if any(one.what == "busy" for one in ended):
-            raise _Elsewhere
-        return [path for one in ended for path in one.files]
 
 
 class Pipeline(Generic[Config]):
@@ -158,20 +113,28 @@ class Pipeline(Generic[Config]):
             return 0
         if file is None:
             raise click.UsageError("Missing argument 'CONFIG'; --example writes one")
-        read = config.load(file, self._kind)
-        if how.plan is not None:
-            return _planned(self._expected(read), how)
-        policy = getattr(read, "policy", None) or Policy()
-        since = since.replace(tzinfo=UTC) if since is not None else policy.since
-        policy = replace(
-            policy, force=force or policy.force, strict=strict or policy.strict, since=since
-        )
-        with how.start() as progress:
+        with _failing_in_json(asked=how.log_json):
+            read = config.load(file, self._kind)
+            if how.plan is not None:
+                return _planned(self._expected(read), how)
+            policy = getattr(read, "policy", None) or Policy()
+            since = since.replace(tzinfo=UTC) if since is not None else policy.since
+            policy = replace(
+                policy, force=force or policy.force, strict=strict or policy.strict, since=since
+            )
+            return self._run(read, policy, how)
+
+    def _run(self, read: Config, policy: Policy, how: Computing) -> int:
+        """Run the steps, tell how they ended, and print what is there."""
+        with how.start() as progress, _warning_by(progress):
             options = getattr(read, "storage_options", None) or {}
             steps = Steps(policy=policy, progress=progress, storage_options=options)
-            with suppress(_Elsewhere):
-                self._steps(read, steps)
-            _tell(steps)
+            try:
+                with suppress(Elsewhere):
+                    self._steps(read, steps)
+                progress.say(_counted(steps) or "nothing to do")
+            except NothingToDo as why:
+                progress.say(f"nothing to do: {why}")
         for one in steps.outcomes:
             for path in one.files:
                 click.echo(path)
@@ -219,6 +182,7 @@ _OPTIONS = (
     click.option("--strict", is_flag=True, help="Stop at the first bad input."),
     click.option(
         "--since",
+        metavar="YYYY-MM-DD",
         type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
         help="Leave out inputs that were last changed before, in UTC.",
     ),
@@ -229,19 +193,49 @@ def _planned(expected: Expected, how: Computing) -> int:
     from h5dask.cli.printing import print_rich
     from h5dask.plan import plan_of, table
 
-    for ds, costs in expected:
-        print_rich(table(plan_of(ds, costs, figures=how.figures())))
+    try:
+        for ds, costs in expected:
+            print_rich(table(plan_of(ds, costs, figures=how.figures())))
+    except NothingToDo as why:
+        tell_plainly(f"nothing to do: {why}")
     return 0
 
 
-def _tell(steps: Steps) -> None:
-    """Say how many ended how, and why where there is a reason."""
+def _counted(steps: Steps) -> str:
+    """Return how many runs ended how."""
     counts: dict[str, int] = {}
     for one in steps.outcomes:
         counts[one.what] = counts.get(one.what, 0) + 1
-        if one.why and one.what != "set aside":
-            steps.progress.say(one.why)
-    steps.progress.say(", ".join(f"{n} {what}" for what, n in counts.items()) or "no inputs")
+    return ", ".join(f"{n} {what}" for what, n in counts.items())
+
+
+@contextmanager
+def _warning_by(progress: Progress) -> Iterator[None]:
+    """Tell Python's warnings inside as all else is told."""
+
+    def show(message: Warning | str, *where: Any, **more: Any) -> None:
+        del where, more
+        progress.tell(Said(text=f"Warning: {message}", event="warning", warns=True))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+@contextmanager
+def _failing_in_json(*, asked: bool) -> Iterator[None]:
+    """End with a line of JSON where an error would be told in plain text, if that was asked for."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if not asked or os.environ.get(TRACEBACK, "") not in ("", "0"):
+            raise
+        known = isinstance(error, (H5daskError, click.ClickException))
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        JsonLines(sys.stderr).say(Said(text=text, event="error"))
+        raise click.exceptions.Exit(FAILED) from error
 
 
 def reads(ds: xr.Dataset, stage: str) -> Cost:

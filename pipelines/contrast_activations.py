@@ -23,6 +23,7 @@ from h5dask.pipeline import (
     Steps,
     StoreOptions,
     files_in,
+    openable,
     pipeline,
     reads,
     writes,
@@ -132,7 +133,7 @@ def drawn(job: Job) -> None:
 
 
 def _opened(job: Job) -> xr.Dataset:
-    return h5dask.open_dataset(job.urls, storage_options=job.storage_options)
+    return h5dask.open_dataset(job.urls, layout="activations", storage_options=job.storage_options)
 
 
 def _comparable(ds: xr.Dataset) -> bool:
@@ -141,9 +142,15 @@ def _comparable(ds: xr.Dataset) -> bool:
 
 def expected(given: Config) -> Iterator[tuple[xr.Dataset, list[Any]]]:
     """Yield what all steps would cost."""
-    ds = h5dask.open_dataset(files_in(given.landing), storage_options=given.storage_options)
-    values = ds[["activations", "logits"]]
-    yield ds, [*(reads(values, stage) for stage in ("summarize", "compare")), writes(ds, "write")]
+    reached = given.storage_options
+
+    def opened(urls: list[str]) -> xr.Dataset:
+        return h5dask.open_dataset(urls, layout="activations", storage_options=reached)
+
+    for ds in openable(files_in(given.landing), opened, reached):
+        values = ds[["activations", "logits"]]
+        stages = [reads(values, stage) for stage in ("summarize", "compare")]
+        yield ds, [*stages, writes(ds, "write")]
 
 
 @pipeline(Config, expected=expected)

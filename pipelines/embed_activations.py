@@ -25,6 +25,7 @@ from h5dask.pipeline import (
     Steps,
     StoreOptions,
     files_in,
+    openable,
     pipeline,
     reads,
     refuse_wrong,
@@ -156,7 +157,7 @@ def found(job: Job) -> None:
     kind, sample = told.pop("labels"), told.pop("sample")
     base, labels = h5dask.open_vectors(job.urls, storage_options=reached), None
     if kind != "none":
-        ds = h5dask.open_dataset(job.urls, storage_options=reached)
+        ds = h5dask.open_dataset(job.urls, layout="episodes", storage_options=reached)
         names, labels = np.unique(ds[f"metadata_{kind}"].values.astype(str), return_inverse=True)
         job.notes += [f"label {number} is {name}" for number, name in enumerate(names)]
     job.write(h5dask.ground_truth(base, base_labels=labels, compute=job.keep, **told))
@@ -177,13 +178,18 @@ def drawn(job: Job) -> None:
 
 def expected(given: Config) -> Iterator[tuple[xr.Dataset, list[Any]]]:
     """Yield what embedding and searching would cost."""
-    ds = _chosen(_opened(files_in(given.landing), given.storage_options), given.embed)
-    values, search = ds[["activations"]], given.search
-    base = _embeddings(ds, given.embed.dtype).rename(record="vector", hidden="feature")
-    n = search.test_size if isinstance(search.test_size, int) else search.test_size * len(base)
-    query = base[: round(n)].rename(vector="query")
-    costs = [reads(values, "scan"), reads(values, "write")]
-    yield values, [*costs, searches(base, query, "search", k=search.k)]
+    reached, search = given.storage_options, given.search
+
+    def opened(urls: list[str]) -> xr.Dataset:
+        return _chosen(_opened(urls, reached), given.embed)
+
+    for ds in openable(files_in(given.landing), opened, reached):
+        values = ds[["activations"]]
+        base = _embeddings(ds, given.embed.dtype).rename(record="vector", hidden="feature")
+        n = search.test_size if isinstance(search.test_size, int) else search.test_size * len(base)
+        query = base[: round(n)].rename(vector="query")
+        costs = [reads(values, "scan"), reads(values, "write")]
+        yield values, [*costs, searches(base, query, "search", k=search.k)]
 
 
 @pipeline(Config, expected=expected)
@@ -198,7 +204,7 @@ def main(given: Config, steps: Steps) -> None:
     if not files:
         steps.progress.say("no record is left to embed")
         return
-    steps.one(drawn, files, at["episodes.html"])
+    steps.page(drawn, files, at["episodes.html"])
     benchmark = steps.one(found, files, at["benchmark.h5"], **asdict(given.search))
     steps.one(drawn, benchmark, at["benchmark.html"])
 

@@ -25,6 +25,7 @@ from h5dask.errors import LayoutError, NotFound
 from h5dask.pipeline import (
     Input,
     Job,
+    NothingToDo,
     Output,
     Policy,
     Steps,
@@ -32,6 +33,7 @@ from h5dask.pipeline import (
     content_of,
     files_in,
     names_of,
+    openable,
     pipeline,
     reads,
     writes,
@@ -229,11 +231,23 @@ def settled(
 
 def expected(given: Config) -> Iterator[tuple[xr.Dataset, list[Any]]]:
     """Yield what merging everything at once would cost."""
-    whole, _ = settled(given.landing, given.settle, given.storage_options)
+    reached = given.storage_options
+
+    def opened(urls: list[str]) -> xr.Dataset:
+        return h5dask.open_dataset(urls, layout="proteins", storage_options=reached)
+
+    for ds in openable(_due(given)[0], opened, reached):
+        costs = [reads(ds, "validate"), writes(ds, "merge"), reads(ds, "pad")]
+        yield ds, [*costs, reads(ds, "profile")]
+
+
+def _due(given: Config) -> tuple[list[str], str]:
+    """Return the files that count, some at least, and what is to be said of the others."""
+    whole, waiting = settled(given.landing, given.settle, given.storage_options)
+    told = f"{len(waiting)} files may still be written; they count once they rest"
     if not whole:
-        return
-    ds = h5dask.open_dataset(whole, storage_options=given.storage_options)
-    yield ds, [reads(ds, "validate"), writes(ds, "merge"), reads(ds, "pad"), reads(ds, "profile")]
+        raise NothingToDo(told if waiting else f"no file in {given.landing}")
+    return whole, told if waiting else ""
 
 
 @pipeline(Config, expected=expected)
@@ -246,11 +260,9 @@ def main(given: Config, steps: Steps) -> None:
     reached = steps.storage_options
     if given.reference:
         _reference(given.reference, reached)  # one that can't be read is told before all else
-    whole, waiting = settled(given.landing, given.settle, given.storage_options)
-    if waiting:
-        steps.progress.say(f"{len(waiting)} files may still be written; they count once they rest")
-    if not whole:
-        return
+    whole, told = _due(given)
+    if told:
+        steps.progress.say(told)
     at = {
         name: os.path.join(given.output, name)
         for name in ("checked", "merged.h5", "padded.zarr", "profiles.zarr", "sequences.fasta")

@@ -348,7 +348,7 @@ def as_nothing(path: Path) -> None:
 
 
 TARGETS: list[tuple[str, Callable[[Path], None], bool, type[Exception], str]] = [
-    ("a.h5", as_file, False, Conflict, r"a\.h5: exists already; choose another name, or pass ov"),
+    ("a.h5", as_file, False, Conflict, r"a\.h5: exists already; choose another name, or allow it"),
     ("a.h5", as_folder, False, NotFound, r"a\.h5: is a folder; name a file in it"),
     ("a.h5", as_folder, True, NotFound, r"a\.h5: is a folder; name a file in it"),
     ("a.h5", as_pipe, False, Refused, r"a\.h5: is a pipe or device"),

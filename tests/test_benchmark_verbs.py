@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -113,11 +114,13 @@ def test_what_is_no_benchmark_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in told.stderr
 
 
-def test_recall_is_told_as_table_json_and_result(bad: str, right: str, tmp_path: Path) -> None:
+def test_recall_is_told_as_sentence_json_and_result(bad: str, right: str, tmp_path: Path) -> None:
     told = call("recall", bad, right, "--quiet")
     assert told.exit_code == 0, told.stderr
-    (line,) = [line for line in told.stdout.splitlines() if line.split()[:1] == ["by_id"]]
-    assert "0.9995" in line.split()
+    share = r"0\.9995"
+    assert re.fullmatch(
+        rf"recall@10 {share} of 200 queries, least 0\.90; by distance .*\n", told.stdout
+    )
     found = json.loads(call("recall", bad, right, "--quiet", "--json").stdout)
     np.testing.assert_allclose(found["variables"]["by_id_mean"]["values"], 1 - 0.1 / 200)
     out = tmp_path / "recall.nc"
@@ -127,6 +130,20 @@ def test_recall_is_told_as_table_json_and_result(bad: str, right: str, tmp_path:
     told = call("recall", bad, right, "--k", 11)
     assert told.exit_code == 2
     assert "k: found 11; expected 1 to 10" in told.stderr
+
+
+@pytest.mark.parametrize("ending", [".npy", ".ivecs"])
+def test_recall_of_the_ids_that_an_index_found(ending: str, right: str, tmp_path: Path) -> None:
+    with h5py.File(right) as f:
+        ids = f["neighbors"][:].astype("<i4")
+    ids[3, :2] = -1
+    found = tmp_path / f"found{ending}"
+    if ending == ".npy":
+        np.save(found, np.asfortranarray(ids))
+    else:
+        np.c_[np.full(len(ids), ids.shape[1], "<i4"), ids].tofile(found)
+    told = call("recall", found, right, "--quiet")
+    assert told.stdout == f"recall@10 0.9990 of {len(ids)} queries, least 0.80\n", told.stderr
 
 
 def test_makes_a_benchmark_of_any_vectors(tmp_path: Path) -> None:

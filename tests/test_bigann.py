@@ -316,10 +316,29 @@ def test_a_row_is_named_in_any_block(tmp_path: Path) -> None:
 
 
 def test_other_endings(tmp_path: Path) -> None:
+    text = r"expected one of \.bin, \.ivecs, \.npy, which hold ground truth"
+    with pytest.raises(Refused, match=text):
+        read_truth(tmp_path / "a", "euclidean")
     for name in ("a.npy", "a"):
-        with pytest.raises(
-            Refused, match=r"expected one of \.bin, \.ivecs, which hold ground truth"
-        ):
-            read_truth(tmp_path / name, "euclidean")
         with pytest.raises(Refused, match=r"expected one of \.bin, \.ivecs"):
             write_truth(truth(IDS, SQUARES), tmp_path / name, "euclidean")
+
+
+@pytest.mark.parametrize("dtype", ["<i4", ">i8", "<u4", "<u8"])
+def test_ids_of_numpy(dtype: str, tmp_path: Path) -> None:
+    ids = np.arange(21).reshape(7, 3).astype(dtype)
+    for name, values in {"a": ids, "b": np.asfortranarray(ids)}.items():
+        np.save(tmp_path / f"{name}.npy", values)
+        found = read_truth(tmp_path / f"{name}.npy", chunks=2)
+        assert found.neighbors.dtype == np.int64
+        assert found.neighbors.values.tolist() == ids.tolist()
+
+
+def test_vectors_are_no_ids(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.eye(3))
+    with pytest.raises(
+        LayoutError,
+        match=r"found dtype 'float64', expected one of int32, int64.*"
+        "name the file that holds ids",
+    ):
+        read_truth(tmp_path / "a.npy")

@@ -446,6 +446,7 @@ def file(request: pytest.FixtureRequest) -> Path:
 
 @pytest.mark.filterwarnings("ignore:.*dtype int8 beside float32 of /train")  # told on stderr
 @pytest.mark.filterwarnings("ignore:scenario '.*'. found no counterpart")
+@pytest.mark.filterwarnings("ignore:.* named 2 times")
 @pytest.mark.parametrize("name", VERBS)
 def test_a_verb_says_and_writes_what_plain_code_does(name: str, file: Path, tmp_path: Path) -> None:
     verb, layout = VERBS[name], file.parent.name

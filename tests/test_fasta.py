@@ -448,6 +448,28 @@ def test_names_from_headers() -> None:
     assert ds.sel(structure_id="5L33").sequences.values.tolist() == [10, 8]
 
 
+def test_numbers_by_name(tmp_path: Path) -> None:
+    ds = sampled([3, 2, 4])
+    numbers = list(dict.fromkeys(ds.structure.values.tolist()))
+    names = {number: f"a structure, {number}" for number in numbers}
+    with pytest.warns(UserWarning, match="names: found .* with white space"):
+        write_fasta(ds, tmp_path / "a.fasta", names=names)
+    found = read_fasta(tmp_path / "a.fasta", names=names)
+    assert labels(found) == labels(ds)
+    assert "structure_id" not in found.coords
+    native = ">5L33, chain A\nMK\n>structure_4\nV\n"
+    found = read_fasta(BytesIO(native.encode()), names={17: "5L33", 5: "absent"})
+    assert labels(found) == [(17, 0, 0, 0), (4, 0, 0, 0)]
+    told = read_fasta(BytesIO(b">a structure=2\nMK\n"), names={17: "a"})
+    assert told.structure.values.tolist() == [2]
+
+
+def test_names_of_no_structure_or_several() -> None:
+    told = r"names: found the record 'a' of 1 and 2, 'c' of none; expected each to be of one"
+    with pytest.raises(Refused, match=told):
+        read_fasta(BytesIO(b">a\nM\n>b\nM\n>c\nM\n"), names={1: "a", 2: "a", 3: "b"})
+
+
 MPNN = """>5L33, score=1.17, global_score=1.17, designed_chains=['A'], seed=37
 MKV
 >T=0.1, sample=1, score=0.7291, global_score=0.7291, seq_recovery=0.5
@@ -481,11 +503,16 @@ def test_a_sample_of_no_structure(tmp_path: Path) -> None:
             read_fasta(paths)
 
 
-def test_letters_that_have_no_index() -> None:
+def test_letters_that_have_no_index(tmp_path: Path) -> None:
     text = ">a\nMKV\n>b\nBjOUzX\n>c\nM-K.V/A*\n>d\nU**\n"
-    told = "letters: found some .*: 6 became X (first in 'b'), 6 were left out (first in 'c')"
-    with pytest.warns(UserWarning, match=told.replace("(", r"\(").replace(")", r"\)")) as warned:
-        ds = read(text)
+    (tmp_path / "a.fa").write_text(text)
+    where = re.escape(f"{tmp_path}/a.fa")
+    told = (
+        rf"6 became X \('B', 'J', 'O', 'U', 'Z'; first in {where}: line 3: 'b'\), 6 were left out "
+        rf"\('\*', '-', '\.', '/'; first in {where}: line 5: 'c'\); expected those of ACD"
+    )
+    with pytest.warns(UserWarning, match=f"letters: found some that no .*: {told}") as warned:
+        ds = read_fasta(tmp_path / "a.fa")
     assert len(warned) == 1
     assert letters(ds).values.tolist() == ["MKV", "XXXXXX", "MKVA", "X"]
 

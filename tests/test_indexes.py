@@ -146,6 +146,13 @@ class TestLabelsUnderOtherOperations:
         assert np.isnan(padded.activations.values).all(axis=1).tolist() == [False] * 4 + [True] * 2
         xr.testing.assert_identical(ds.reindex_like(tail), tail)
 
+    def test_scenarios_that_are_subtracted_name_what_compares_them(self) -> None:
+        ds = labelled()
+        with pytest.raises(Refused, match=r"or use contrast\(ds, pairs=\[\('x', 'base'\)\]\)$"):
+            ds.sel(scenario="x") - ds.sel(scenario="base")
+        with pytest.raises(Refused, match=r"drop_indexes\([^)]*\) on both$"):
+            ds.sel(scenario="x", branch="m") - ds.sel(scenario="x", branch="n", sample=0)
+
     def test_rows_that_share_no_labels_are_not_dropped_in_silence(self) -> None:
         ds = labelled()
         matching, other = ds.sel(branch="m"), ds.sel(branch="n")

@@ -23,6 +23,7 @@ from h5dask.ops.scales import Loss
 from h5dask.progress import watch
 from h5dask.results import open_any
 from h5dask.testing import assert_same_form, example, example_file
+from tests.commands import call
 
 HOWS = ("l2", "zscore", "center", "minmax", "whiten")
 VECTORS = {
@@ -309,3 +310,82 @@ def test_statistics_of_another_way_or_width_are_refused(tmp_path: Path) -> None:
         with pytest.raises(Refused, match=text):
             written(path, tmp_path / "b.h5", fitted=saved, **asked)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.h5", "fitted.nc"]
+
+
+# What a layout's consumer finds too large
+
+
+def wide(tmp_path: Path) -> str:
+    """Write one vector more than wide enough, and return its file."""
+    ds = example("episodes")
+    vectors = np.ones((ds.sizes["episode"], 2_049), np.float32)
+    path = tmp_path / "wide.h5"
+    with pytest.warns(UserWarning, match="too large: 2049"):
+        h5dask.write_dataset(
+            ds.assign(embeddings=(("episode", "feature"), vectors)), path, allow_large=True
+        )
+    return str(path)
+
+
+def test_what_is_too_large_is_refused_before_a_value_is_read(tmp_path: Path) -> None:
+    path, output = wide(tmp_path), tmp_path / "unit.h5"
+    ds = open_any(path)
+    with (
+        watch(quiet=True) as progress,
+        pytest.raises(Refused, match="dimension too large: 2049 > 2048; expected at most 2048"),
+    ):
+        write_scaled(ds, Scaling.of(ds), str(output), progress=progress)
+    assert not progress.records
+    told = call("normalize", path, "-o", output)
+    assert (told.exit_code, output.exists()) == (2, False)
+    assert told.stderr == (
+        f"Error: {output}: Embedding dimension too large: 2049 > 2048; expected at most 2048; "
+        "reduce the dimension; pass allow_large=True to write it anyway, for others "
+        "(--allow-large)\n"
+    )
+
+
+@pytest.mark.parametrize("verb", ["normalize", "concat"])
+def test_what_is_too_large_is_written_where_it_is_wanted(verb: str, tmp_path: Path) -> None:
+    path, output = wide(tmp_path), tmp_path / "unit.h5"
+    assert "too large" in call(verb, path, "-o", output).stderr
+    told = call(verb, path, "-o", output, "--allow-large", "--quiet")
+    assert told.exit_code == 0, told.stderr
+    assert h5dask.open_dataset(output).sizes["feature"] == 2_049
+
+
+def test_text_in_memory_is_told_before_its_size_is(tmp_path: Path) -> None:
+    ds = open_any(example_file("episodes")).load()
+    with (
+        watch(quiet=True) as progress,
+        pytest.raises(Refused, match="metadata_task: found text; expected numbers"),
+    ):
+        write_scaled(
+            ds, Scaling.of(ds, variable="metadata_task"), str(tmp_path / "a.h5"), progress=progress
+        )
+
+
+def test_vectors_alone_have_no_limit(tmp_path: Path) -> None:
+    told = call("normalize", wide(tmp_path), "-o", tmp_path / "unit.nc", "--quiet")
+    assert told.exit_code == 0, told.stderr
+
+
+# What isn't one variable, and what has no dims
+
+
+def test_a_dataset_is_not_one_variable() -> None:
+    ds = example("episodes")
+    said = r"^x: found a Dataset, expected one variable, such as ds\.embeddings$"
+    for ask in (h5dask.normalize, h5dask.fit):
+        with pytest.raises(Refused, match=said):
+            ask(ds, "l2", dim="feature")
+    with pytest.raises(Refused, match=r"^x: found a ndarray, expected one variable, as"):
+        h5dask.normalize(np.ones((2, 2)), dim="feature")
+
+
+@pytest.mark.parametrize(
+    ("how", "such"), [("l2", '"feature"'), ("zscore", '"episode"'), ("whiten", '"episode"')]
+)
+def test_dims_that_are_usual_are_named(how: str, such: str) -> None:
+    with pytest.raises(Refused, match=f"^dim: found None, expected .*, such as dim={such}, or fit"):
+        h5dask.normalize(example("episodes").embeddings, how)

@@ -12,11 +12,13 @@ from click.testing import CliRunner, Result
 from dask.delayed import delayed
 
 from h5dask.cli.options import Computing, ComputingCommand, computing
+from h5dask.cli.settings import KNOWN
 from h5dask.cli.verbs import Verbs
 from h5dask.errors import AccessDenied
 from h5dask.testing import example_file
 from h5dask.workers.performance import performance_report
 from tests.commands import call
+from tests.commands import run as command
 from tests.scheduler import running
 
 VERBS = ("validate", "report", "demo")
@@ -192,3 +194,60 @@ def test_validation_by_workers_finds_the_same(tmp_path: Path) -> None:
     )
     assert (alone.exit_code, by_workers.exit_code) == (0, 0), by_workers.stderr
     assert alone.stdout == by_workers.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"block-size": "16 MiBB"}, "h5dask.block-size: found '16 MiBB', expected a size such as"),
+        ({"store_deadline": "soon"}, "h5dask.store-deadline: found 'soon', expected a time such"),
+        ({"store-connections": "x"}, "h5dask.store-connections: found 'x', expected a whole num"),
+    ],
+)
+def test_settings_that_say_nothing_are_refused(given: dict[str, str], said: str) -> None:
+    with dask.config.set(h5dask=given):
+        for done in (run(), call("scan", example_file("ann"))):
+            assert (done.exit_code, done.stdout) == (2, "")
+            assert done.stderr.startswith(f"Error: dask's configuration: {said}")
+
+
+def test_settings_that_there_are_not_are_told_once() -> None:
+    with dask.config.set(h5dask={"block-sise": "16 MiB", "store_gap": "1 MiB", "quux": 1}):
+        done = call("scan", example_file("episodes"))
+        quiet = call("scan", example_file("episodes"), "--quiet")
+    told = [line for line in done.stderr.splitlines() if line.startswith("Warning")]
+    assert told == [
+        "Warning: dask's configuration: h5dask.block-sise: unknown; did you mean block-size?",
+        f"Warning: dask's configuration: h5dask.quux: unknown; those are {', '.join(KNOWN)}",
+    ]
+    assert "Warning" not in quiet.stderr
+
+
+def test_a_configuration_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "dask.yaml"
+    file.write_text("h5dask:\n  block-size: [1\n")
+    environment = {**os.environ, "DASK_CONFIG": str(tmp_path)}
+    done = command("scan", example_file("ann"), env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"Error: A dask config file at {str(file)!r} is malformed, ")
+    assert "H5DASK_TRACEBACK" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_caches_that_are_of_no_use_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("H5DASK_CACHE", "/dev/null/indexes")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/dev/null/kernels")
+    assert run().stderr.splitlines() == [
+        f"Warning: {name}: {path!r} can't be written to, and another folder is taken, if any; "
+        "name one of your own"
+        for name, path in (
+            ("H5DASK_CACHE", "/dev/null/indexes"),
+            ("NUMBA_CACHE_DIR", "/dev/null/kernels"),
+        )
+    ]
+    assert run("--quiet").stderr == ""
+    monkeypatch.setenv("H5DASK_CACHE", str(tmp_path / "indexes"))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
+    assert run().stderr == ""

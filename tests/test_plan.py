@@ -183,6 +183,7 @@ def test_figures() -> None:
         ("workers=0", "workers='0' is no whole number of at least 1"),
         ("workers=1.5", "workers='1.5' is no whole number"),
         ("memory=lots", "memory='lots' is no size such as 32GB"),
+        ("memory=32", "memory='32' is no size such as 32GB"),
         ("memory=-1GB", "memory='-1GB' is no size"),
         ("memory=GB", "memory='GB' is no size"),
         ("rates=old", "rates='old' is unknown, expected rates=new"),

@@ -83,6 +83,16 @@ UNFIT: dict[str, tuple[str, Change, str]] = {
         lambda ds: ds.assign(metadata_at=("episode", np.arange(6).astype("M8[s]"))),
         r"metadata_at has dtype datetime64\[s\]; convert it to numbers or text",
     ),
+    "a layer without its dim": (
+        "activations",
+        lambda ds: ds.sel(layer=13),
+        r"activations has dims .* \(keep the dim: sel\(layer=\[13\]\)\)",
+    ),
+    "dims of other names": (
+        "ann",
+        lambda ds: ds.rename(vector="base", feature="dim"),
+        r"train has dims .* \(rename\(base='vector', dim='feature'\)\); test .*\(rename\(dim='fea",
+    ),
     "no text": (
         "episodes",
         lambda ds: ds.assign(metadata_a=("episode", np.array([1, "a"] * 3, object))),

@@ -1,5 +1,6 @@
 """`RaggedIndex` through xarray: rows and what they own are cut together, or not at all."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from h5dask.errors import LayoutError, Refused
 from h5dask.indexes import Labels, RaggedIndex
+from h5dask.ops.ragged import ragged_of, take
 from tests.labelled import STRUCTURE, ragged
 
 
@@ -52,6 +54,64 @@ def test_rows_cut_by_position_lose_the_index_and_keep_the_coords() -> None:
     ds = ragged().isel(sequence=slice(0, 2))
     assert not ds.xindexes
     assert ds.row_size.sum() != ds.sizes["residue"]
+
+
+@given(st.data())
+def test_rows_are_taken_with_what_they_own(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=8))
+    n = len(sizes)
+    index = RaggedIndex("row", "item", None, {"name": np.arange(n), "row_size": sizes})
+    ds = xr.Dataset(
+        {"x": ("item", np.repeat(np.arange(n), sizes)), "y": ("row", np.arange(n))},
+        xr.Coordinates.from_xindex(index),
+    )
+    rows = data.draw(st.lists(st.integers(-n, n - 1), max_size=9))
+    wanted = np.arange(n)[np.array(rows, int)]
+    found = take(ds, rows)
+    assert found.y.values.tolist() == found.name.values.tolist() == wanted.tolist()
+    assert found.x.values.tolist() == [k for k in wanted for _ in range(sizes[k])]
+    assert ragged_of(found).size == found.sizes["item"]
+    mask = np.isin(np.arange(n), wanted)
+    xr.testing.assert_identical(take(ds, mask), ds.sel(name=np.unique(wanted)))
+
+
+def test_taking_reads_nothing_and_keeps_what_is_told(no_compute: None) -> None:
+    ds = ragged().chunk()
+    ds.structure.attrs["long_name"] = "number"
+    ds.encoding["source"] = "a.h5"
+    found = take(ds, [3, 0])
+    assert found.logits.chunks is not None
+    assert found.structure.attrs == {"long_name": "number"}
+    assert found.encoding["source"] == "a.h5"
+    assert found.sel(structure=5).sizes["residue"] == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (
+            [0, 4],
+            "found int64 of shape (2,) from 0 to 4; expected positions from -4 to 3 along seq",
+        ),
+        (
+            [True],
+            "found bool of shape (1,); expected positions from -4 to 3 along sequence, or a m",
+        ),
+        ([0.5], "found float64 of shape (1,); expected"),
+        (2, "found int64 of shape (); expected"),
+        (xr.DataArray([1], dims="residue"), "found int64 of shape (1,) along residue; expected"),
+    ],
+)
+def test_what_are_no_rows(rows: Any, told: str) -> None:
+    with pytest.raises(Refused, match=f"^rows: {re.escape(told)}"):
+        take(ragged(), rows)
+
+
+def test_taking_needs_all_that_rows_own() -> None:
+    with pytest.raises(Refused, match=r"the Dataset: found none; .* or by position \(take\)"):
+        take(ragged().isel(sequence=[0]), [0])
+    with pytest.raises(Refused, match=r"has the length 3; select rows by label"):
+        take(ragged().isel(residue=slice(3)), [0])
 
 
 def test_an_index_shown_both_cuts_stays_where_they_agree() -> None:

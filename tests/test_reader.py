@@ -281,6 +281,13 @@ def test_file_objects_and_urls(tmp_path: Path) -> None:
     assert h5dask.identify(Path(path)) == "episodes"
 
 
+def test_a_file_that_is_named_twice_is_there_twice_with_a_warning() -> None:
+    path = example_file("episodes")
+    with pytest.warns(UserWarning, match=r"\.h5: named 2 times, so its rows are there 2 times;"):
+        ds = h5dask.open_dataset([path, Path(path)])
+    assert ds.sizes["episode"] == 2 * example("episodes").sizes["episode"]
+
+
 def test_ten_thousand_nodes_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("h5dask.reading.reader.MOST_NODES", 1)
     with pytest.raises(Refused, match="2 groups, at most 1 become a tree; open_dataset opens them"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -87,6 +88,17 @@ def test_without_distances_there_is_no_share_by_them() -> None:
     assert list(recall(made([[1]]), made([[1]], [[0.5]]))) == ["by_id"]
 
 
+def test_arrays_are_ids() -> None:
+    ids = np.array([[1, 2, 3], [4, 5, 6]], np.int32)
+    truth = made([[1, 2, 9], [4, 5, 6]], [[0.5, 1.0, 2.0]] * 2)
+    for one in (ids, da.from_array(ids, (1, 2)), xr.DataArray(ids, dims=("row", "near"))):
+        told = recall(one, truth)
+        assert list(told) == ["by_id"]
+        assert (told.by_id.chunks is not None) == isinstance(one, da.Array)
+        np.testing.assert_allclose(told.by_id.values, [2 / 3, 1])
+        np.testing.assert_allclose(recall(truth, one).by_id.values, [2 / 3, 1])
+
+
 @settings(max_examples=30)
 @given(
     seed=st.integers(0, 99),
@@ -142,6 +154,20 @@ def test_coords_of_the_found_queries_stay() -> None:
         (made([[1]]), made([[1]]), 0, "k: found 0; expected 1 to 1"),
         (made([[1]]), made([[1]], metric="ip"), 1, "truth: found the metric 'ip'; expected 'eucl"),
         (xr.Dataset({"x": 1}), made([[1]]), 1, "found: found x; expected neighbors"),
+        (
+            "a.npy",
+            made([[1]]),
+            1,
+            r"^found: found 'a\.npy'; expected neighbors; open them: np\.load",
+        ),
+        (made([[1]]), [[1]], 1, "^truth: found list; expected neighbors, a Dataset or an array of"),
+        (
+            np.array([1]),
+            made([[1]]),
+            1,
+            "found: found neighbors int64 of dims .*a row for each query",
+        ),
+        (np.array([[1.0]]), made([[1]]), 1, "found: found neighbors float64 of dims"),
         (made([[1]]), made([[1.5]]), 1, "truth: found neighbors float64 of dims"),
         (
             made([[1]]),
@@ -152,7 +178,7 @@ def test_coords_of_the_found_queries_stay() -> None:
     ],
 )
 def test_sides_that_do_not_go_together_are_refused(
-    found: xr.Dataset, truth: xr.Dataset, k: int | None, says: str
+    found: Any, truth: Any, k: int | None, says: str
 ) -> None:
     with pytest.raises(Refused, match=says):
         recall(found, truth, k=k)

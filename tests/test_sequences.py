@@ -64,6 +64,19 @@ def test_files_become_one(two: list[str], tmp_path: Path) -> None:
     assert "exists already" in again.stderr
 
 
+def test_new_numbers_are_told(two: list[str], tmp_path: Path) -> None:
+    told = call("concat", *two, "-o", tmp_path / "a.h5")
+    assert f"{two[1]}: structures 0, 1 are 3, 4 now\n" in told.stderr
+    assert f"{two[0]}: structure" not in told.stderr
+    quiet = call("concat", *two, "-o", tmp_path / "b.h5", "--quiet")
+    assert "now" not in quiet.stderr
+    numbered = h5dask.renumber(h5dask.open_dataset(two[1]), {0: 7, 1: 9})
+    h5dask.write_dataset(numbered, tmp_path / "c.h5")
+    distinct = call("concat", two[0], tmp_path / "c.h5", "-o", tmp_path / "d.h5")
+    assert distinct.exit_code == 0
+    assert "now" not in distinct.stderr
+
+
 def test_an_output_may_be_among_the_inputs(two: list[str], tmp_path: Path) -> None:
     expected = h5dask.open_dataset(two).load()
     kept = tmp_path / "kept.h5"
@@ -80,6 +93,7 @@ def test_an_output_may_be_among_the_inputs(two: list[str], tmp_path: Path) -> No
     same(h5dask.open_dataset(kept), expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*named 2 times")
 @pytest.mark.parametrize("layout", ["activations", "episodes"])
 def test_other_layouts(layout: str, tmp_path: Path) -> None:
     path, out = example_file(layout), tmp_path / "both.h5"
@@ -134,7 +148,7 @@ def test_padded_zarr(two: list[str], tmp_path: Path) -> None:
     np.testing.assert_array_equal(cut.logits.values, found.logits.values[..., :10, :])
 
 
-@pytest.mark.filterwarnings("ignore:.*left out of the joined Dataset")
+@pytest.mark.filterwarnings("ignore:.*named 2 times", "ignore:.*left out of the joined Dataset")
 def test_duplicates(named: list[str], two: list[str], tmp_path: Path) -> None:
     out, refuse = tmp_path / "out.h5", ("--duplicates", "refuse", "--quiet")
     assert call("concat", *named, "-o", out, "--quiet").exit_code == 0
@@ -152,6 +166,7 @@ def test_duplicates(named: list[str], two: list[str], tmp_path: Path) -> None:
     assert call("concat", two[0], "-o", out, *refuse).exit_code == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*named 2 times")
 def test_bad_inputs_are_one_line_and_leave_nothing(two: list[str], tmp_path: Path) -> None:
     cut, none = tmp_path / "cut.h5", tmp_path / "none.h5"
     cut.write_bytes(Path(two[0]).read_bytes()[:5000])
@@ -378,8 +393,9 @@ def test_a_line_a_structure_and_level(two: list[str]) -> None:
     rows = json.loads(told.stdout)["profiles"]
     found = h5dask.profile(h5dask.open_dataset(two[1])).compute()
     assert [(row["structure"], row["noise"]) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    for i, row in enumerate(rows):
-        mine = found.in_profile.values == i
+    for row in rows:
+        mine = found.of_structure.values == row["structure"]
+        mine &= found.of_noise.values == row["noise"]
         assert row["score"] == pytest.approx(found.score.values[mine].mean(), rel=1e-12)
         part = found.sel(structure=row["structure"], noise=row["noise"])
         assert row["entropy"] == pytest.approx(float(part.entropy.mean()), rel=1e-12)

@@ -205,10 +205,12 @@ def test_jobs_that_end_at_once(
     logs: dict[str, str],
     said: str,
     written: Written,
+    tmp_path: Path,
     there: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(slurm, "_LOOK_SECONDS", 0.1)
+    monkeypatch.chdir(tmp_path)
     there(
         sbatch="""\
 [ "$1" = --test-only ] && exit 0

@@ -220,10 +220,11 @@ def test_many_files_share_tasks(tmp_path: Path) -> None:
     assert run(text, tmp_path, SLURM_ARRAY_TASK_ID="666").stdout.split() == files[-3:]
 
 
-def test_a_task_that_is_told_to_end_lets_its_command_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_files", [1, MOST_TASKS + 500])
+def test_a_task_that_is_told_to_end_lets_its_command_end(n_files: int, tmp_path: Path) -> None:
     ends = "trap 'echo ended; exit 143' TERM; echo began; while :; do sleep 0.05; done"
     path = tmp_path / "job.sh"
-    text = script(ASKED, ["sh", "-c", ends, "{file}"], title="t", folder="/", files=["a"] * 1500)
+    text = script(ASKED, ["sh", "-c", ends, "{file}"], title="t", folder="/", files=["a"] * n_files)
     path.write_text(text)
     with subprocess.Popen(
         ["bash", str(path)],
@@ -258,8 +259,7 @@ def test_a_verb_as_an_array(config: Path, tmp_path: Path) -> None:
     command = ("scan", "{file}", "-o", "{stem}.nc", "--slurm", config, "--sbatch", "-")
     done = call(*command, *each)
     assert done.exit_code == 0, done.stderr
-    line = next(line for line in done.stdout.splitlines() if "scan" in line and "-m" in line)
-    assert line.strip().endswith('-m h5dask.cli scan "$file" -o "$stem".nc &')
+    assert done.stdout.endswith(' -m h5dask.cli scan "$file" -o "$stem".nc\n')
     assert [f"  {file}" for file in files] == done.stdout.split("files=(\n")[1].splitlines()[:2]
 
 
@@ -275,8 +275,8 @@ def test_a_pipeline_as_a_script(config: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("a.h5", "--sbatch", "j.sh"), "--slurm CONFIG --sbatch SCRIPT go together"),
-        (("{file}", "--slurm", "slurm.toml", "--each", "x"), "go together"),
+        (("a.h5", "--sbatch", "j.sh"), "--sbatch: needs --slurm CONFIG"),
+        (("{file}", "--slurm", "slurm.toml", "--each", "x"), "--each: needs --sbatch SCRIPT"),
         (("{file}", "--slurm", "slurm.toml", "--sbatch", "j.sh"), "--each: goes with {file}"),
         (("a.h5", "--slurm", "slurm.toml", "--sbatch", "-", "--each", "x"), "--each: goes with"),
         (
@@ -294,3 +294,82 @@ def test_scripts_that_can_not_be(config: Path, args: tuple[str, ...], said: str)
     assert (done.exit_code, done.stdout) == (2, "")
     assert said in done.stderr
     assert (config.parent / "data.h5").read_text() == "values"
+
+
+ARRAY = ("--slurm", "slurm.toml", "--sbatch", "j.sh")
+TO_ONE = "expected {file}, {name} or {stem} in it, since each job writes its own"
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("-o", "unit/one.nc"), f"-o: found 'unit/one.nc', {TO_ONE}"),
+        (("-o", "{stem}.nc", "--performance-report", "r.html"), f"'r.html', {TO_ONE}"),
+        (("-o", "{nam}"), "{nam}: unknown; did you mean {name}?"),
+        (("-o", "{stem}.{x}"), "{x}: unknown; expected {file}, {name}, {stem}"),
+        (("-o", "{name}.nc", "--each", "more/a.h5"), "which is 'a.h5.nc' for both"),
+    ],
+)
+def test_jobs_that_would_write_over_each_other(
+    config: Path, args: tuple[str, ...], said: str
+) -> None:
+    (config.parent / "more").mkdir()
+    for name in ("a.h5", "b.h5", "more/a.h5"):
+        (config.parent / name).touch()
+    done = call("scan", "{file}", "--each", "[ab].h5", *ARRAY, *args)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert not (config.parent / "j.sh").exists()
+
+
+def test_what_jobs_may_not_find_is_told(config: Path) -> None:
+    done = call("scan", "no.h5", "s3://lab/*.h5", "-o", "no/found.nc", *ARRAY)
+    assert (done.exit_code, done.stdout) == (0, "j.sh\n")
+    assert done.stderr.splitlines() == [
+        "Warning: -o: no folder 'no' here; make it before jobs run",
+        "Warning: no.h5: no such file here; jobs must find it where they run",
+    ]
+    for name in ("a.h5", "b.h5"):
+        (config.parent / name).touch()
+    (config.parent / "no").mkdir()
+    done = call("scan", "{file}", "--each", "?.h5", "-o", "no/{stem}.nc", *ARRAY)
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+def test_a_script_for_a_queue_that_is_not_there(config: Path, tmp_path: Path) -> None:
+    text = config.read_text()
+    config.write_text(text.replace("normal", "norml"))
+    done = call("scan", "slurm.toml", *ARRAY)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "slurm.toml: queue: found 'norml', expected 'normal'" in done.stderr
+    config.write_text(text)
+    sinfo = tmp_path / "bin" / "sinfo"
+    sinfo.write_text("#!/bin/sh\necho 'x: Unable to contact slurm controller' >&2; exit 1\n")
+    done = call("scan", "slurm.toml", *ARRAY)
+    assert (done.exit_code, done.stdout) == (0, "j.sh\n")
+    assert "aren't checked; SLURM: x: Unable to contact slurm controller" in done.stderr
+
+
+def test_a_script_where_there_is_no_slurm(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(config.parent / "none"))
+    done = call("scan", "slurm.toml", *ARRAY)
+    assert (done.exit_code, done.stdout) == (0, "j.sh\n")
+    assert done.stderr.endswith("aren't checked, as there is no sinfo here\n")
+
+
+def test_logs_lie_where_one_stands(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    config.write_text(f'{config.read_text()}log_directory = "logs"\n')
+    done = call("scan", config, "--slurm", config, "--sbatch", "-")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert f"#SBATCH --output={here}/logs/%x-%j.log\n" in done.stdout
+    assert [path.name for path in here.iterdir()] == ["logs"]
+    assert not (tmp_path / "logs").exists()
+    config.write_text(config.read_text().replace('"logs"', '"/dev/null/logs"'))
+    done = call("scan", config, "--slurm", config, "--sbatch", "-")
+    assert done.exit_code == 0
+    assert "log_directory: '/dev/null/logs' can't be made (Not a directory); make it" in done.stderr

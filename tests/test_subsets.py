@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import h5dask
 from h5dask import layouts
 from h5dask.errors import LayoutError, Refused
-from h5dask.testing import example_file
+from h5dask.testing import example, example_file
 from tests.files import LAYOUTS
 from tests.files.same import differences
 from tests.rewriting import opened, written
@@ -125,6 +125,40 @@ def test_a_scenario_without_rows_keeps_its_text_and_its_empty_datasets(tmp_path:
             assert kept == old[f"scenarios/matching_few_shot_prefilled/text/{name}"][:].tolist()
         assert new.attrs["num_samples"] == 10
         assert json.loads(new["metadata"].attrs["scenarios"]).keys() == set(new["scenarios"])
+
+
+def test_records_are_written_while_h5py_holds_their_file(tmp_path: Path) -> None:
+    ds = opened(tmp_path / "a.h5", "activations", "prefilled_zero_rows")
+    with h5py.File(tmp_path / "a.h5") as held:
+        back = written(ds.isel(record=slice(0, 3)), tmp_path / "b.h5")
+        assert back.sample.values.tolist() == [0, 1, 2]
+        assert "scenarios" in held
+
+
+def test_a_new_file_tells_of_its_own_scenarios_alone(tmp_path: Path) -> None:
+    ds = example("activations")
+    told = json.loads(ds.attrs["scenarios"])
+    h5dask.write_dataset(ds.sel(scenario=["base"]), tmp_path / "a.h5")  # warnings are errors here
+    with h5py.File(tmp_path / "a.h5") as f:
+        assert json.loads(f["metadata"].attrs["scenarios"]) == {"base": told["base"]}
+
+
+def test_a_group_that_was_opened_alone_tells_of_no_other(tmp_path: Path) -> None:
+    opened(tmp_path / "a.h5", "activations", "prefilled_zero_rows")
+    ds = h5dask.open_dataset(tmp_path / "a.h5", group="scenarios/base")
+    h5dask.write_dataset(ds, tmp_path / "b.h5")
+    with h5py.File(tmp_path / "b.h5") as f:
+        assert list(json.loads(f["metadata"].attrs["scenarios"])) == list(f["scenarios"])
+
+
+def test_what_a_file_tells_of_scenarios_that_it_never_had_stays(tmp_path: Path) -> None:
+    h5dask.write_dataset(example("activations"), tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as f:
+        told = json.dumps({**json.loads(f["metadata"].attrs["scenarios"]), "never": {}})
+        f["metadata"].attrs["scenarios"] = told
+    written(h5dask.open_dataset(tmp_path / "a.h5"), tmp_path / "b.h5")
+    with h5py.File(tmp_path / "b.h5") as f:
+        assert f["metadata"].attrs["scenarios"] == told
 
 
 def test_a_dropped_layer_is_gone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -140,6 +141,11 @@ def three(n: int, fill: int = 0) -> NDArray[np.int64]:
         ({"base_rows": 41}, "^base_rows: found 41; expected 1 to 40, the base vectors"),
         ({"quantize": "int4"}, "^quantize: found 'int4'; expected int8"),
         ({"metric": "cosine"}, "^metric: found 'cosine'; expected one of 'euclidean', 'ip'"),
+        (
+            {"base": "a.npy", "query": "q.npy"},
+            r"^base: found 'a\.npy'; expected vectors; open them",
+        ),
+        ({"query": [[1]]}, "^query: found a list; expected an array of vectors"),
         ({"k": 41}, "^k: found 41; expected 1 to 40, the number of base vectors"),
         ({"base_labels": three(40)}, "^query_labels: found none beside the others"),
         (
@@ -164,6 +170,18 @@ def test_what_cannot_be_made(change: dict[str, Any], message: str) -> None:
     given = {"base": vectors(), "query": asked(), "k": 3, **change}
     with pytest.raises(Refused, match=message):
         h5dask.ground_truth(**given)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_arrays_of_numpy_and_dask_are_vectors(lazy: bool) -> None:
+    base, query = (
+        da.from_array(x.values, (9, 5)) if lazy else x.values for x in (vectors(), asked())
+    )
+    xr.testing.assert_identical(
+        h5dask.ground_truth(base, query, k=3).compute(),
+        h5dask.ground_truth(vectors(), asked(), k=3),
+    )
+    assert h5dask.ground_truth(base, k=3, test_size=4).sizes["query"] == 4
 
 
 def test_bytes_above_127_are_no_int8() -> None:

@@ -412,6 +412,8 @@ def test_what_a_file_cannot_hold(ending: str, dtype: str, tmp_path: Path) -> Non
     [
         (vectors(), "a.h5", Refused, "found the ending '.h5', expected one of .npy, .fbin"),
         (vectors(), "a.parquet", Refused, "found the ending '.parquet', expected one of"),
+        (vectors(), "a.ivecs", Refused, "ids of neighbors, .*; h5dask ground-truth -o a.ivecs wr"),
+        (vectors().astype(int), "a.npy", Refused, "are they ids of neighbors[?] np.save writes th"),
         (vectors()[0], "a.npy", LayoutError, r"found the shape \(5,\), expected rows"),
         (vectors(4, 0), "a.fbin", LayoutError, r"found the shape \(4, 0\), expected rows and 1"),
         (vectors(), "no/a.npy", NotFound, "found no folder"),
@@ -445,6 +447,14 @@ def test_what_is_asked_in_vain(options: dict[str, Any], text: str, tmp_path: Pat
     write_vectors(vectors(), tmp_path / "a.npy")
     with pytest.raises(Refused, match=text):
         open_vectors(tmp_path / "a.npy", **options)
+
+
+def test_ids_are_no_vectors(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.eye(3, dtype="i4"))
+    with pytest.raises(
+        LayoutError, match=r"'int32', .* ids of neighbors\? h5dask\.recall takes them"
+    ):
+        open_vectors(tmp_path / "a.npy")
 
 
 def test_several_files_of_rows(tmp_path: Path) -> None:

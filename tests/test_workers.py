@@ -281,6 +281,45 @@ def test_certificates_for_jobs_are_all_there_or_none(certified: dict[str, str]) 
         tls.security()
 
 
+ENCRYPTED = {"distributed.comm.require-encryption": True}
+
+
+def test_plain_words_are_refused_where_encryption_is_wanted() -> None:
+    with dask.config.set(ENCRYPTED):
+        for address in ("tcp://127.0.0.1:1", "127.0.0.1:1"):
+            said = f"^{address}: expected an address that begins with tls://, since dask's"
+            with pytest.raises(Refused, match=said):
+                connect(scheduler=address)
+
+
+@pytest.mark.parametrize("name", ["ca-file", "client.cert", "client.key"])
+def test_a_certificate_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
+    lost, there = tmp_path / "lost.pem", tmp_path / "there.pem"
+    there.touch()
+    told = {f"distributed.comm.tls.{one}": str(there)
+            for one in ("ca-file", "client.cert", "client.key")}  # fmt: skip
+    told[f"distributed.comm.tls.{name}"] = str(lost)
+    said = rf"distributed\.comm\.tls\.{name}: {lost}: no such file; name files"
+    with dask.config.set({**told, **ENCRYPTED}), pytest.raises(NotFound, match=said):
+        connect(scheduler="tls://127.0.0.1:1")
+    for role in ("scheduler", "worker"):
+        told |= {f"distributed.comm.tls.{role}.{part}": str(there) for part in ("cert", "key")}
+    with dask.config.set(told), pytest.raises(NotFound, match=said):
+        connect(workers=1)
+
+
+def test_certificates_that_are_none_are_told(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.write_text("none")
+    names = ("ca-file", "client.cert", "client.key")
+    told = {f"distributed.comm.tls.{name}": str(empty) for name in names}
+    with (
+        dask.config.set(told),
+        pytest.raises(Refused, match=r"empty\.pem: no certificates and key that belong together"),
+    ):
+        connect(scheduler="tls://127.0.0.1:1")
+
+
 def test_workers_that_join_later_are_prepared(tmp_path: Path) -> None:
     with (
         running(tmp_path, n_workers=0) as address,

@@ -7,7 +7,7 @@ from functools import partial
 import click
 
 from h5dask.cli.options import Computing
-from h5dask.cli.outcome import Out, computed, opened, planned, verb
+from h5dask.cli.outcome import Out, allow_large_option, computed, opened, planned, verb
 from h5dask.cli.printing import print_json
 from h5dask.cli.verbs import FINE, FOUND, tell
 
@@ -114,6 +114,7 @@ def scan(
     click.option("--save", metavar="FITTED.nc", help="Keep the statistics that were applied."),
     click.option("-o", "--output", required=True, metavar="RESULT",
         help="A file in the layout of FILE; or .nc, .zarr with this variable alone."),
+    allow_large_option,
     writes=False,
 )  # fmt: skip
 def normalize(
@@ -136,8 +137,9 @@ def normalize(
         return planned(ds, partial(scaling_cost, scaling=scaling), "normalize", how, out)
     with how.start() as progress:
         told = write_scaled(
-            ds, scaling, output, save=save, overwrite=out.overwrite, progress=progress
-        )
+            ds, scaling, output, save=save, overwrite=out.overwrite, allow_large=out.allow_large,
+            progress=progress,
+        )  # fmt: skip
     if out.as_json:
         print_json(told)
     else:

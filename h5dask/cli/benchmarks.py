@@ -201,10 +201,12 @@ def recall(
     """Tell which share of the neighbors in TRUTH is in FOUND, by their ids and by distances.
 
     By distance, all is right that is no farther than the last true one. Each is a benchmark, a
-    result in .nc or .zarr, or big-ann's .bin or .ivecs. RESULT holds the shares of every query.
+    result in .nc or .zarr, ids in .npy or .ivecs, or big-ann's .bin. RESULT holds the shares of
+    every query.
     """
-    from h5dask.telling.summaries import frame, summaries
-    from h5dask.telling.tables import as_json, table_of
+    from h5dask.telling.shares import sentence
+    from h5dask.telling.summaries import summaries
+    from h5dask.telling.tables import as_json
     from h5dask.truth.recalling import open_sides, recall
 
     sides = open_sides(found, truth, metric)
@@ -214,11 +216,10 @@ def recall(
         return planned(named[0], partial(_comparing, truth=named[1]), "recall", how, out)
     shares = computed(made, how, out, f"recall {found}", sum(one.nbytes for one in named))
     out.write(shares)
-    told = summaries(shares, variables=[str(name) for name in shares], keep=(), by=())
     if out.as_json:
-        print_json(as_json(told))
+        print_json(as_json(summaries(shares, variables=[str(name) for name in shares])))
     else:
-        print_rich(table_of(frame(told)))
+        click.echo(sentence(shares))
     return FINE
 
 

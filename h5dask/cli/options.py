@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
@@ -60,8 +61,15 @@ class Computing:
         workers : int, optional
             Processes where the user named no place to compute; threads without it.
         """
+        from h5dask.cli.settings import refuse_wrong, warn_of_caches, warn_of_unknown
         from h5dask.progress import watch
 
+        if "dask" in sys.modules:  # a pipeline that has nothing to do never imports it
+            refuse_wrong()
+            if not self.quiet:
+                warn_of_unknown()
+        if not self.quiet:
+            warn_of_caches()
         with ExitStack() as stack:
             progress = stack.enter_context(watch(quiet=self.quiet, log_json=self.log_json))
             self._connect(stack, progress, workers)
@@ -179,7 +187,7 @@ def computing(*, plan: bool = False) -> Callable[[Verb], Verb]:
         def gathered(**given: Any) -> Any:
             how = Computing(**{name: given.pop(name) for name in list(given) if name in names})
             if how.sbatch is not None or how.each:
-                return _write_script(how, click.get_current_context())
+                return _written_as_script(how, click.get_current_context())
             return verb(**given, how=how)
 
         for option in reversed(options):
@@ -189,57 +197,10 @@ def computing(*, plan: bool = False) -> Callable[[Verb], Verb]:
     return decorate
 
 
-def _write_script(how: Computing, ctx: click.Context) -> int:
-    """Write the script that runs this command in a job, or for each of many files."""
-    if how.slurm is None or how.sbatch is None:
-        raise click.UsageError("--sbatch, --each: --slurm CONFIG --sbatch SCRIPT go together")
-    from h5dask.workers.slurm import script
-    from h5dask.workers.slurm.config import load, make_log_folder
+def _written_as_script(how: Computing, ctx: click.Context) -> int:
+    from h5dask.cli.scripts import write_script
 
-    asked = load(how.slurm)
-    words = _without(ctx.meta[_ARGUMENTS], ("--slurm", "--sbatch", "--each"))
-    if script.has_mark(words) != bool(how.each):
-        raise click.UsageError(
-            "--each: goes with {file}, {name} or {stem} in the command, which stand for a file, "
-            "its name, and that without its ending"
-        )
-    files: list[str] = []
-    if how.each:
-        from h5dask.storage.remote import expand
-
-        files = [source.url for source in expand(how.each)]
-    make_log_folder(asked, how.slurm)
-    command = [*script.python_command(ctx.command_path), *words]
-    title = f"h5dask-{ctx.command_path.split()[-1].rpartition('.')[2]}"
-    text = script.script(asked, command, title=title, folder=os.getcwd(), files=files)
-    if how.sbatch == "-":
-        click.echo(text, nl=False)
-    else:
-        script.write(text, how.sbatch)
-        click.echo(how.sbatch)
-    return 0
-
-
-def _without(args: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return arguments without some options and their values.
-
-    Examples
-    --------
-    >>> _without(["--slurm", "c", "a.h5", "--sbatch=j", "--", "--slurm"], ["--slurm", "--sbatch"])
-    ['a.h5', '--', '--slurm']
-    """
-    left: list[str] = []
-    ahead = list(args)
-    while ahead:
-        arg = ahead.pop(0)
-        if arg == "--":
-            return [*left, arg, *ahead]
-        name, equals, _ = arg.partition("=")
-        if name not in names:
-            left.append(arg)
-        elif not equals:
-            del ahead[:1]
-    return left
+    return write_script(how, ctx, ctx.meta[_ARGUMENTS])
 
 
 _PLACES = (
@@ -268,7 +229,7 @@ _PLACES = (
 )
 _SHOWN = (
     click.option("--log-json", is_flag=True, help="Tell what goes on in lines of JSON, on stderr."),
-    click.option("--quiet", is_flag=True, help="Tell nothing of it."),
+    click.option("--quiet", is_flag=True, help="Tell only what was set aside."),
     click.option(
         "--performance-report",
         metavar="FILE.html",

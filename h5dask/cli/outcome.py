@@ -14,6 +14,7 @@ import click
 
 from h5dask.cli.options import Computing, ComputingCommand, computing
 from h5dask.cli.printing import as_json_option, print_json, print_plans, print_rich
+from h5dask.cli.settings import refuse_wrong
 from h5dask.cli.verbs import FINE
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Out:
     """Whether a file that is there is replaced."""
     result: str | None = None
     """File it is written to."""
+    allow_large: bool = False
+    """Whether a file of the layout may exceed what its consumer takes."""
 
     def refuse(self) -> None:
         """Refuse a file that can't be written, before anything is computed for it."""
@@ -90,6 +93,7 @@ def verb(
     def made(function: Verb) -> Verb:
         @functools.wraps(function)
         def gathered(**given: Any) -> int:
+            refuse_wrong()
             out = {name: given.pop(name) for name in _OUT if name in given}
             return function(**given, out=Out(**out))
 
@@ -107,6 +111,10 @@ _RESULT = click.option(
     "-o", "--result", metavar="RESULT", help="Write all of it, as .nc, .zarr, or netCDF in .h5."
 )
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace a result that is there.")
+allow_large_option = click.option(
+    "--allow-large", is_flag=True, help="Write what the layout's own consumer finds too large."
+)
+"""Of verbs that write a layout."""
 _OUT = tuple(field.name for field in fields(Out))
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from h5dask.cli.options import Computing
-from h5dask.cli.outcome import Out, computed, opened, planned, verb
+from h5dask.cli.outcome import Out, allow_large_option, computed, opened, planned, verb
 from h5dask.cli.printing import print_json, print_rich
-from h5dask.cli.verbs import FINE
+from h5dask.cli.verbs import FINE, tell
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,6 +43,7 @@ _ZARR = ".zarr"
         help="The same, of at most so many bytes of values each, such as 2GB."),
     click.option("--duplicates", type=click.Choice(["keep", "refuse"]), default="keep",
         show_default=True, help="What becomes of rows that FILEs have several times."),
+    allow_large_option,
     writes=False,
 )  # fmt: skip
 def concat(
@@ -63,7 +64,7 @@ def concat(
     one id, all stay; with --duplicates refuse nothing is written then.
     """
     from h5dask.results import refuse_existing
-    from h5dask.telling.per_structure import say_outside
+    from h5dask.telling.per_structure import renumbered, say_outside
 
     zarr = output.rstrip("/").endswith(_ZARR)
     shards = {"structures": structures, "nbytes": shard_size}
@@ -81,7 +82,9 @@ def concat(
         return planned(ds, partial(_writing, made=made), "concat", how, out)
     with how.start() as progress, progress.stage(f"write {output}", nbytes=made.nbytes):
         say_outside(ds)
-        written = _written(made, output, shards, overwrite=out.overwrite)
+        written = _written(made, output, shards, out)
+    for line in [] if how.quiet else renumbered(ds):
+        tell(line)
     if out.as_json:
         print_json({"files": written, **counts, "bytes": _stored(written)})
     else:
@@ -108,7 +111,8 @@ def profile(
     The table holds a line a structure, noise level and temperature: means over its positions and
     samples; so its perplexity is the mean of exp(score), not exp of the mean score. RESULT holds
     frequencies, PSSM, log-odds, entropy and consensus of every position, and score and rank of
-    every sequence. Positions lie end to end, as many a profile as its row_size.
+    every sequence, labelled of_structure and so on. Positions lie end to end, as many a profile
+    as its row_size.
     """
     from h5dask.fasta import read_fasta
     from h5dask.ops.residues import profile as profiled
@@ -272,20 +276,20 @@ def _writing(ds: xr.Dataset, *, stored: Forms, made: xr.Dataset) -> Cost:
     return writing(made, stored=stored) if made is ds else writing(made, source=stored)
 
 
-def _written(
-    made: xr.Dataset, output: str, shards: Mapping[str, Any], *, overwrite: bool
-) -> list[str]:
+def _written(made: xr.Dataset, output: str, shards: Mapping[str, Any], out: Out) -> list[str]:
     """Write a Dataset as was asked, and return the files."""
     from h5dask.results import write_result
     from h5dask.writing.sharding import write_shards
     from h5dask.writing.writer import write_dataset
 
     if _given(shards):
-        return write_shards(made, output, overwrite=overwrite, **shards)
+        return write_shards(
+            made, output, overwrite=out.overwrite, allow_large=out.allow_large, **shards
+        )
     if output.rstrip("/").endswith(_ZARR):
-        write_result(made, output, overwrite=overwrite)
+        write_result(made, output, overwrite=out.overwrite)
     else:
-        write_dataset(made, output, overwrite=overwrite)
+        write_dataset(made, output, overwrite=out.overwrite, allow_large=out.allow_large)
     return [output]
 
 

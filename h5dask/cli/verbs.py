@@ -22,6 +22,8 @@ INTERRUPTED, PIPE_CLOSED, TERMINATED = 130, 141, 143
 
 TRACEBACK = "H5DASK_TRACEBACK"
 """Environment variable that, set to 1, adds Python's traceback to an error's line."""
+_OF_DASK_CONFIG = "A dask config file at"
+"""How dask, when it is imported, begins to tell of a file of its user's that is no YAML."""
 
 
 class Verbs(click.Group):
@@ -86,6 +88,9 @@ def _tell_error(error: Exception) -> None:
         tell("".join(traceback.format_exception(error)).rstrip())
     if isinstance(error, H5daskError):
         tell("\n".join(f"Error: {line}" for line in str(error).splitlines()))
+        return
+    if str(error).startswith(_OF_DASK_CONFIG):
+        tell(f"Error: {' '.join(str(error).split())}")
         return
     text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     tell(f"Error: {text}" if wanted else f"Error: {text}; {TRACEBACK}=1 shows where")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, pairwise
@@ -27,6 +26,7 @@ from h5dask.fasta.spelling import (
     SEQUENCES,
     STRUCTURE,
     alphabet_of,
+    fitting,
     named,
     owning,
     spelled,
@@ -46,8 +46,6 @@ AT_ONCE = 16
 
 _PACKED = (".gz", ".bgz", ".bz2", ".xz", ".zst", ".zip")
 """How names of compressed files end."""
-_UNFIT = re.compile(r"[\s>=\ud800-\udfff]|,\Z")
-"""What would end a name in a header or make it a field, or can't be written."""
 
 
 def write_fasta(
@@ -169,7 +167,7 @@ def texts(
 
 def _fit(names: Mapping[int, str]) -> dict[int, str]:
     """Return names that fit into headers."""
-    fit = {number: _UNFIT.sub("_", name) for number, name in names.items()}
+    fit = {number: fitting(name) for number, name in names.items()}
     changed = [name for number, name in names.items() if name != fit[number]]
     if changed:
         warnings.warn(

@@ -34,6 +34,8 @@ FIELDS = (STRUCTURE, "sample", "noise", "temperature")
 NUMBERED = re.compile(rf"{STRUCTURE}_(0|[1-9][0-9]{{0,17}})")
 """The name of a structure that has none but its number."""
 
+_UNFIT = re.compile(r"[\s>=\ud800-\udfff]|,\Z")
+"""What would end a name in a header or make it a field, or can't be written."""
 _LETTERS = re.compile(r"[A-Z*.-]{20,256}")
 
 Ints = NDArray[np.int64]
@@ -119,7 +121,7 @@ def owning(ds: xr.Dataset) -> RaggedIndex:
     else:
         raise Refused(
             f"{SEQUENCES}: found no index that says which {values.dims[0]} is whose; isel drops "
-            "it; select by label (sel)"
+            "it; select by label (sel), or by position (take)"
         )
     index.refuse_cut(values.size)
     if STRUCTURE not in index.table.names:
@@ -140,6 +142,11 @@ def alphabet_of(ds: xr.Dataset) -> bytes:
             f"20 or more, as in {ALPHABET!r}; make letters before selecting along it"
         )
     return text.encode()
+
+
+def fitting(name: str) -> str:
+    """Return a name as a header has it."""
+    return _UNFIT.sub("_", name)
 
 
 def named(index: RaggedIndex, names: Mapping[int, str]) -> tuple[dict[int, str], Ints]:

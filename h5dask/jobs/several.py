@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from h5dask.errors import (
     AccessDenied,
     CorruptInput,
+    H5daskError,
     InputChanged,
     LayoutError,
     NotFound,
@@ -23,14 +25,22 @@ from h5dask.jobs import Job, Outcome, Policy, run
 from h5dask.jobs.outputs import outputs_at
 from h5dask.jobs.record import ENDING, shown
 from h5dask.jobs.state import write_whole
-from h5dask.progress import Progress
+from h5dask.jobs.telling import tell
+from h5dask.progress import Progress, silent
 from h5dask.storage.parts import new_part, remove_abandoned
-from h5dask.storage.remote import Source, UrlPath, absolute, expand
+from h5dask.storage.remote import Source, UrlPath, absolute, expand, filesystem_of, translated
 
 BAD_INPUT = (
     *(AccessDenied, CorruptInput, InputChanged, LayoutError, NotFound, Refused, WorkersLost),
 )
-"""Errors that are about one input; with any other the next one would fare no better."""
+"""Errors that are about one input; with any other of ours the next one would fare no better."""
+UNFORESEEN = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError),
+    ValueError,
+)
+"""Errors of code that met what it wasn't made for, which as a rule is one input."""
+_AT_ONCE = 16
+"""Inputs that are asked at once when they were changed."""
 SUMMARY = f"h5dask{ENDING}"
 """Name of the record of all inputs together, in the folder of the outputs."""
 
@@ -65,13 +75,14 @@ def run_each(  # noqa: PLR0913 - what `run` takes, and the ending
     Returns
     -------
     tuple of Outcome
-        One for each input, and one for each that vanished. Where another run is at an output, that
-        is the last: the other one makes the rest, too.
+        One for each input, and one for each that vanished; none where the inputs are a pattern of
+        a folder that is there, and holds no such file. Where another run is at an output, that is
+        the last: the other one makes the rest, too.
 
     Raises
     ------
     Refused
-        Two inputs would make the same output.
+        Two inputs would make the same output; or a store doesn't tell what changed since.
 
     Examples
     --------
@@ -85,39 +96,97 @@ def run_each(  # noqa: PLR0913 - what `run` takes, and the ending
     """
     policy, target = policy or Policy(), absolute(folder).rstrip("/")
     own_options = storage_options if output_options is None else output_options
+    watched = silent() if progress is None else progress
+    sources = sources_of(inputs, storage_options)
+    older = _older(sources, policy.since)
     _make(target)
-    sources = expand(inputs, storage_options)
     outputs = {source.url: f"{target}/{_name(source.url, ending)}" for source in sources}
     _refuse_shared(outputs)
-    former = _former(_read(f"{target}/{SUMMARY}", own_options))
-    found: list[Outcome] = []
-    for source in sources:
-        output = outputs[source.url]
-        if policy.since is not None and _changed_before(source, policy.since):
-            found.append(Outcome(output=output, what="current", why="older than asked for"))
-            continue
+
+    def ended(url: str) -> Outcome:
+        if url in older:
+            return Outcome(output=outputs[url], what="current", why="older than asked for")
         try:
-            one = run(
-                work, source.url, output, name=name, parameters=parameters, version=version,
-                policy=policy, progress=progress, storage_options=storage_options,
+            return run(
+                work, url, outputs[url], name=name, parameters=parameters, version=version,
+                policy=policy, progress=watched, storage_options=storage_options,
                 output_options=output_options,
             )  # fmt: skip
-        except BAD_INPUT as error:
+        except (*BAD_INPUT, *UNFORESEEN) as error:
             if policy.strict:
                 raise
-            one = Outcome(output=output, what="set aside", why=str(error))
-            if progress is not None:
-                progress.say(f"set aside: {error}")
-        found.append(one)
-        if one.what == "busy":
+            return Outcome(output=outputs[url], what="set aside", why=why_not(url, error))
+
+    former = _former(_read(f"{target}/{SUMMARY}", own_options))
+    found: list[Outcome] = []
+    for url, output in outputs.items():
+        with watched.about(input=shown(url), output=shown(output)):
+            found.append(ended(url))
+            tell(found[-1], watched)
+        if found[-1].what == "busy":
             return tuple(found)
     here = {shown(url) for url in outputs}
     for url, output in former.items():
         gone = f"{target}/{os.path.basename(output)}"
         if url not in here and gone not in outputs.values():
             found.append(_vanished(url, gone, policy, own_options))
+            with watched.about(input=url, output=shown(gone)):
+                tell(found[-1], watched)
     _write(f"{target}/{SUMMARY}", _summarized(outputs, found), own_options)
     return tuple(found)
+
+
+def sources_of(
+    inputs: UrlPath | Iterable[UrlPath], options: Mapping[str, Any] | None = None
+) -> list[Source]:
+    """Return the files that are named; none where a pattern's folder is there, and holds none.
+
+    Raises
+    ------
+    NotFound
+        A file or folder isn't there. Of a store a folder that isn't there is as an empty one.
+    """
+    try:
+        return expand(inputs, options)
+    except NotFound:
+        if not isinstance(inputs, str) or "*" not in inputs:
+            raise
+        folder = os.path.dirname(inputs)
+        if not folder or "*" in folder:
+            raise
+        if os.path.isdir(folder):
+            return []
+        if "://" not in folder:
+            raise NotFound(f"{folder}: no such folder; check the path") from None
+        raise NotFound(f"{shown(folder)}: {lacking(inputs)}; check the folder") from None
+
+
+def lacking(pattern: str) -> str:
+    """Return in words that a pattern matches nothing.
+
+    Examples
+    --------
+    >>> lacking("/data/landing/*.h5"), lacking("s3://bucket/*.h5")
+    ('no *.h5 in /data/landing', 'no *.h5 in s3://bucket')
+    """
+    folder, name = os.path.split(pattern)
+    return f"no {name} in {shown(folder)}"
+
+
+def why_not(url: str, error: Exception) -> str:
+    """Return why an input is set aside, its name first.
+
+    Examples
+    --------
+    >>> why_not("a.h5", CorruptInput("a.h5: is torn")), why_not("a.h5", Refused("k: found 0"))
+    ('a.h5: is torn', 'a.h5: k: found 0')
+    >>> why_not("a.h5", KeyError("b"))
+    "a.h5: KeyError: 'b'; --strict and H5DASK_TRACEBACK=1 show where"
+    """
+    text, name = str(error), shown(url)
+    if not isinstance(error, H5daskError):
+        text = f"{type(error).__name__}: {text}; --strict and H5DASK_TRACEBACK=1 show where"
+    return text if text.startswith(name) else f"{name}: {text}"
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> int:
@@ -155,21 +224,43 @@ def _are_one(url: str, output: str) -> bool:
     return os.path.exists(url) and os.path.exists(output) and os.path.samefile(url, output)
 
 
-def _changed_before(source: Source, since: datetime) -> bool:
-    """Whether a local file was last changed before; an object counts as new, whatever its age."""
-    return source.is_local and os.stat(source.url).st_mtime < since.timestamp()
+def _older(sources: Sequence[Source], since: datetime | None) -> set[str]:
+    """Return those that were last changed before."""
+    if since is None:
+        return set()
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        times = list(threads.map(_changed_at, sources))
+    asked = since.timestamp()  # which knows a zone or none, as datetimes don't together
+    return {one.url for one, at in zip(sources, times, strict=True) if at.timestamp() < asked}
+
+
+def _changed_at(source: Source) -> datetime:
+    """Return when a file or object was changed last."""
+    with translated(source.url):
+        if source.is_local:
+            return datetime.fromtimestamp(os.stat(source.url).st_mtime, UTC)
+        filesystem, path = filesystem_of(source.url, source.options)
+        try:
+            found: datetime = filesystem.modified(path)
+        except NotImplementedError:
+            raise Refused(
+                f"--since: {shown(source.url)}: its store doesn't tell when it was changed; "
+                "leave --since out"
+            ) from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _vanished(url: str, output: str, policy: Policy, options: Mapping[str, Any] | None) -> Outcome:
-    if policy.vanished == "remove":
-        outputs = outputs_at(output, options)
-        record = outputs.record()
-        if record is not None:
-            for one in record.outputs:
-                outputs.remove(one["name"])
-            outputs.remove_record()
-    done = "removed" if policy.vanished == "remove" else "kept"
-    return Outcome(output=output, what="vanished", why=f"{url}: is gone; its output is {done}")
+    outputs = outputs_at(output, options)
+    record = outputs.record()
+    made = [] if record is None else [one["name"] for one in record.outputs]
+    done = "its output is kept" if made else "it had no output"
+    if policy.vanished == "remove" and record is not None:
+        for name in made:
+            outputs.remove(name)
+        outputs.remove_record()
+        done = "its output is removed" if made else done
+    return Outcome(output=output, what="vanished", why=f"{url}: is gone; {done}")
 
 
 def _former(summary: str) -> dict[str, str]:

@@ -47,6 +47,7 @@ def layout_of(ds: xr.Dataset, layout: str | None = None) -> Layout:
     raise LayoutError(
         f"the Dataset has variables {sorted(names)}: layouts that fit: {found}; "
         f"name one with layout= ({', '.join(layouts.names())})"
+        + ("" if fitting else '; a result is written with to_netcdf("result.nc")')
     )
 
 

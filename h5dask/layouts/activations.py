@@ -93,11 +93,17 @@ def groups(labels: Labels, found: Contents | None) -> Groups:
     )
 
 
-def derive(groups: Groups, sizes: Mapping[str, int], lanes: Mapping[str, Any]) -> Derived:
-    """Return the numbers of samples and the layers, as real files count them."""
+def _samples(groups: Groups) -> dict[str, int]:
+    """Return how many samples each scenario has, which its branches share."""
     samples: dict[str, int] = {}
     for key, count in zip(groups.keys, groups.counts.get("record", ()), strict=False):
         samples[key[0]] = max(samples.get(key[0], 0), int(count))
+    return samples
+
+
+def derive(groups: Groups, sizes: Mapping[str, int], lanes: Mapping[str, Any]) -> Derived:
+    """Return the numbers of samples and the layers, as real files count them."""
+    samples = _samples(groups)
     values: dict[tuple[str, str, str], Any] = {
         ("", "num_samples", ""): sum(samples.values()),
         ("metadata", "dataset_info", "num_samples"): max(samples.values(), default=0),
@@ -115,6 +121,8 @@ def rules(found: Contents, groups: Groups) -> Iterator[Problem]:
         if problem.found.startswith("attribute 'dataset_info'"):
             says = "files combined from parts keep the first part's"
             yield replace(problem, level="note", way_out=says)
+        if problem.found.startswith("attribute 'num_samples'"):
+            yield _other_total(problem, found, groups)
     counts: dict[str, dict[str, int]] = {}
     records = groups.counts.get("record", ())
     for (scenario, branch), count in zip(groups.keys, records, strict=False):
@@ -129,6 +137,21 @@ def rules(found: Contents, groups: Groups) -> Iterator[Problem]:
                 way_out="drop a sample from all branches or from none",
             )
     yield from _unlike_configurations(found)
+
+
+def _other_total(problem: Problem, found: Contents, groups: Groups) -> Problem:
+    """Return what is told of a total that isn't one; a note where it counts one scenario's.
+
+    The document's "samples processed" can be read so; whole files count those of all scenarios.
+    """
+    samples = [n for n in _samples(groups).values() if n]
+    told = f"{sum(samples)}, the samples of all {len(samples)} scenarios"
+    if len(set(samples)) == 1:
+        told = f"{sum(samples)}, {samples[0]} samples of each of {len(samples)} scenarios"
+    problem = replace(problem, expected=told)
+    if found.attr("", "num_samples") != max(samples, default=0):
+        return problem
+    return replace(problem, level="note", way_out="real files count those of all scenarios")
 
 
 def _unlike_configurations(found: Contents) -> Iterator[Problem]:
@@ -285,7 +308,13 @@ LAYOUT = Layout(
             doc="name, type and num_samples",
         ),
         AttrSpec(path="metadata", name="model_info", kind="json", doc="name and layer_nums"),
-        AttrSpec(path="metadata", name="scenarios", kind="json", doc="each scenario's settings"),
+        AttrSpec(
+            path="metadata",
+            name="scenarios",
+            kind="json",
+            keyed_by="scenarios/{scenario}",
+            doc="each scenario's settings",
+        ),
     ),
     marks=("scenarios",),
     along="record",

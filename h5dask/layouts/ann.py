@@ -91,10 +91,16 @@ def _metric(found: Contents) -> Iterator[Problem]:
             wrong_attr(found, "", _DISTANCE, distance),
             way_out="it opens; a new file can't have this metric",
         )
-    elif distance is not None and distance.strip().lower() in METRICS and distance not in METRICS:
-        right = distance.strip().lower()
+    elif distance is not None and distance not in METRICS:
+        from h5dask.ops.metrics import ALSO_CALLED  # compiled code, which files seldom need
+
+        plain = distance.strip().lower()
+        right = ALSO_CALLED.get(plain, plain)
         finding = wrong_attr(found, "", _DISTANCE, distance)
-        yield replace(finding, way_out=f"the consumer compares letter by letter: write {right!r}")
+        if right in METRICS:
+            says = "the consumer compares letter by letter"
+            says = says if right == plain else f"{plain} is {right!r} here"
+            yield replace(finding, way_out=f"{says}: write {right!r}")
     integers = "train" in found and found.form("train").dtype in ("|i1", "|u1")
     if integers and distance in ("euclidean", "angular"):
         yield Problem(

@@ -80,28 +80,28 @@ def rules(found: Contents, groups: Groups) -> Iterator[Problem]:
 
 def limits(sizes: Mapping[str, int], nbytes: int) -> Iterator[Problem]:
     """Yield what the consumer finds too large, in its words; the caller says of which file."""
-    limit = "rewrite a part of the episodes, or write with allow_large=True for other consumers"
+    fewer = "write a part of the episodes"
     episodes, dimension = sizes.get("episode", 0), sizes.get("feature", 0)
     if episodes > MAX_EPISODES:
         yield Problem(
             where="",
             found=f"Too many episodes: {episodes} > {MAX_EPISODES}",
             expected=f"at most {MAX_EPISODES}",
-            way_out=limit,
+            way_out=fewer,
         )
     if dimension > MAX_DIMENSION:
         yield Problem(
             where="",
             found=f"Embedding dimension too large: {dimension} > {MAX_DIMENSION}",
             expected=f"at most {MAX_DIMENSION}",
-            way_out="reduce the dimension, or write with allow_large=True for other consumers",
+            way_out="reduce the dimension",
         )
     if nbytes > MAX_NBYTES:
         yield Problem(
             where="",
             found=f"File too large. Maximum size is 100MB, this one has {nbytes} bytes",
             expected=f"at most {MAX_NBYTES}",
-            way_out=f"use float32 instead of float64, {limit}",
+            way_out=f"{fewer}, or float64 as float32",
         )
 
 

@@ -152,7 +152,7 @@ def variable_of(
         if name is None and len(fit) != 1:
             raise Refused(
                 f"contrast: found {len(fit)} variables of numbers along {dim}, layers and one dim "
-                f"more ({', '.join(fit) or 'none'}); name the one that is meant"
+                f"more ({', '.join(fit) or 'none'}); {_way_out(x, fit)}"
             )
         if name is not None and name not in x.data_vars:
             raise Refused(f"contrast: found {name!r}; expected of {', '.join(map(str, x))}")
@@ -164,6 +164,14 @@ def variable_of(
             "and one more"
         )
     return x
+
+
+def _way_out(x: xr.Dataset, fit: Sequence[str]) -> str:
+    """Return how a Dataset comes to have one variable to compare."""
+    whole = [one for one in x.coords.values() if one.ndim == 0 and one.dtype.kind in "iu"]
+    if fit or not whole:
+        return "name the one that is meant" if fit else "pass the values that are meant"
+    return f"keep the dim: sel({whole[0].name}=[{whole[0].item()!r}])"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

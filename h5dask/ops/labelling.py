@@ -142,10 +142,10 @@ def _labels(x: xr.Dataset | xr.DataArray, one: Any, dims: Sequence[Hashable]) ->
     label = one if isinstance(one, xr.DataArray) else None
     if label is None:
         if one not in there:
-            return (
-                f"found {one!r}; expected one of {', '.join(fit) or 'none here'}; a whole Dataset "
-                "has labels that a part of it may lack"
+            way_out = (
+                "" if isinstance(x, xr.Dataset) else "; pass ds where the coordinate lies there"
             )
+            return f"found {one!r}; expected one of {', '.join(fit) or 'none here'}{way_out}"
         label = x[one]
     if label.name is None:
         return "found labels without a name; rename() them"

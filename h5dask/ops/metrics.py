@@ -39,6 +39,10 @@ class Metric:
     """Takes a distance, and as above; gives a key that no key of a lesser distance exceeds."""
 
 
+ALSO_CALLED = {"cosine": "angular", "l2": "euclidean", "dot": "ip"}
+"""What others call metrics, and their names here."""
+
+
 def metric_of(name: str) -> Metric:
     """Return a metric by its name.
 
@@ -53,9 +57,10 @@ def metric_of(name: str) -> Metric:
     False
     """
     if name not in METRICS:
+        told = ", ".join(f"{other} is {own!r} here" for other, own in ALSO_CALLED.items())
         raise Refused(
             f"metric: found {name!r}; expected one of {', '.join(map(repr, METRICS))}, "
-            "letter by letter"
+            f"letter by letter; {told}"
         )
     return METRICS[name]
 

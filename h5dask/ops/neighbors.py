@@ -21,7 +21,16 @@ from h5dask.ops.folding import FAN_IN, Folded, Index, edges_of, fold
 from h5dask.ops.found import Found, Ids, all_of, least_of
 from h5dask.ops.metrics import Metric, metric_of
 from h5dask.ops.searching import nearest, searching_memory, within
-from h5dask.ops.sides import Labels, Sides, refuse_few, sides_of
+from h5dask.ops.sides import (
+    BASE_DIMS,
+    QUERY_DIMS,
+    Labels,
+    Sides,
+    Vectors,
+    refuse_few,
+    sides_of,
+    vectors_of,
+)
 from h5dask.threads import one_blas_thread
 
 NEIGHBOR = "neighbor"
@@ -31,8 +40,8 @@ PAIR = "pair"
 
 
 def knn(
-    base: xr.DataArray,
-    query: xr.DataArray,
+    base: Vectors,
+    query: Vectors,
     *,
     k: int,
     metric: str = "euclidean",
@@ -48,9 +57,9 @@ def knn(
 
     Parameters
     ----------
-    base : DataArray
+    base : DataArray, or array of numpy or dask
         (vector, feature), of float16, float32, float64 or whole numbers.
-    query : DataArray
+    query : DataArray, or array of numpy or dask
         (query, feature), of any of these.
     k : int
         Neighbors of each query.
@@ -91,6 +100,7 @@ def knn(
     >>> found.neighbors.values, found.distances.values
     (array([[0, 2]]), array([[0., 1.]]))
     """
+    base, query = vectors_of(base, "base", BASE_DIMS), vectors_of(query, "query", QUERY_DIMS)
     sides = sides_of(base, query, metric_of(metric), base_labels, query_labels)
     n_base, n_queries = len(sides.base), len(sides.queries)
     if exclude_self and n_base != n_queries:
@@ -135,13 +145,13 @@ _DTYPES = {
 
 
 def neighbors_within(
-    base: xr.DataArray, query: xr.DataArray, *, radius: float, metric: str = "euclidean"
+    base: Vectors, query: Vectors, *, radius: float, metric: str = "euclidean"
 ) -> xr.Dataset:
     """Return all base vectors that are no farther from each query than a radius.
 
     Parameters
     ----------
-    base, query : DataArray
+    base, query : DataArray, or array of numpy or dask
         As of `knn`.
     radius : float
         A distance, as `knn` gives it: for "euclidean" not squared.
@@ -169,6 +179,7 @@ def neighbors_within(
     >>> found.neighbors.values, found.row_size.values
     (array([0, 2]), array([2, 0]))
     """
+    base, query = vectors_of(base, "base", BASE_DIMS), vectors_of(query, "query", QUERY_DIMS)
     sides = sides_of(base, query, metric_of(metric))
     if not np.isfinite(radius):
         raise Refused(f"radius: found {radius!r}; expected a number")

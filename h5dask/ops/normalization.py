@@ -103,6 +103,7 @@ def fit(x: xr.DataArray, how: str, *, dim: Dims, compute: Compute = dask_compute
     (array([ 2., 20.]), array([ 1., 10.]))
     """
     way = way_of(how)
+    _refuse_other_than_one(x)
     refuse_other_than_numbers(x)
     dims = dims_of(x, dim)
     if how == "whiten":
@@ -164,10 +165,11 @@ def normalize(
            [0. , 1. ]])
     """
     way = way_of(how)
+    _refuse_other_than_one(x)
     refuse_other_than_numbers(x)
     if fitted is None:
         if dim is None:
-            raise Refused("dim: found None; expected the dims to normalise over, or fitted=")
+            raise Refused(_dims_wanted(x, how))
         dim = dims_of(x, dim)
         fitted = fit(x, how, dim=dim)
     _refuse_unfit(x, how, fitted)
@@ -181,6 +183,27 @@ def normalize(
         axes = fitted["components"].variable, ("component", *columns)
         return _applied(rotated, x, columns, (shift, columns), axes, (scale, ("component",)))
     return _applied(scaled, x, (), (shift, ()), (scale, ()))
+
+
+def _refuse_other_than_one(x: Any) -> None:
+    """Refuse what isn't one variable, such as all of them."""
+    if not isinstance(x, xr.DataArray):
+        names = [name for name, one in x.items() if one.ndim > 1] if hasattr(x, "data_vars") else []
+        such = f", such as ds.{names[0]}" if names else ", as a DataArray"
+        raise Refused(f"x: found a {type(x).__name__}, expected one variable{such}")
+
+
+def _dims_wanted(x: xr.DataArray, how: str) -> str:
+    """Return what is said where no dims are named, with those that are usual for a way."""
+    dims = list(map(str, x.dims))
+    usual = dims[-1:] if how == "l2" else dims[:-1] if how == "whiten" else dims[:1]
+    such = f'"{usual[0]}"' if len(usual) == 1 else repr(tuple(usual))
+    return f"dim: found None, expected the dims to normalise over, such as dim={such}, or fitted="
+
+
+def dtype_of(x: xr.DataArray) -> np.dtype[Any]:
+    """Return the dtype of values on a common scale: their own, or float32 of integers."""
+    return x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
 
 
 def _refuse_unfit(x: xr.DataArray, how: str, fitted: xr.Dataset) -> None:
@@ -214,7 +237,7 @@ def _applied(
     *others: tuple[Any, tuple[Hashable, ...]],
 ) -> xr.DataArray:
     """Apply a function to blocks that are whole along some dims, which come last, and to others."""
-    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
+    dtype = dtype_of(x)
     if not x.size:
         return x.astype(dtype)
     values = x.chunk(dict.fromkeys(whole, -1)) if is_lazy(x) else x

@@ -109,7 +109,11 @@ def pairs_of(ds: xr.Dataset, pairs: Told | None = None, *, dim: str = "record") 
         branches[str(name)] = (*branches.get(str(name), ()), str(one))
     found, faults = _by_rule(branches) if pairs is None else _as_told(pairs, branches)
     if not found and not faults:
-        faults = [f"pairs: found none; {_there(branches)}; name them, pairs=[(name, name)]"]
+        by_name = f" by name ({MATCHING}_X with {OTHER}_X, or a scenario's branches {OWN!r})"
+        by_name = by_name if pairs is None else ""
+        faults = [
+            f"pairs: found none{by_name}; {_there(branches)}; name them, pairs=[(name, name)]"
+        ]
     if faults and (pairs is not None or not found):
         raise Refused("\n".join(faults))
     for fault in faults:
@@ -224,6 +228,8 @@ def _by_rule(branches: Branches) -> tuple[list[Pair], list[str]]:
 
 def _as_told(pairs: Told, branches: Branches) -> tuple[list[Pair], list[str]]:
     """Return the pairs that are told, and a line for each fault."""
+    if fault := _bare(pairs):
+        return [], [fault]
     sides = _sides(branches)
     told: Iterable[tuple[str, Sequence[str]]]
     told = pairs.items() if isinstance(pairs, Mapping) else (("", names) for names in pairs)
@@ -239,6 +245,15 @@ def _as_told(pairs: Told, branches: Branches) -> tuple[list[Pair], list[str]]:
     counts = Counter(pair.name for pair in found)
     faults += [f"pairs: found {name!r} {n} times" for name, n in counts.items() if n > 1]
     return found, faults
+
+
+def _bare(pairs: Any) -> str:
+    """Return why names that stand in no list are no pairs, "" where they do."""
+    if isinstance(pairs, Mapping) or not all(isinstance(one, str) for one in pairs):
+        return ""
+    names = () if isinstance(pairs, str) else tuple(pairs)
+    meant = ", ".join(map(repr, names)) if len(names) == 2 else "name, name"
+    return f"pairs: found {pairs!r}; expected a list: pairs=[({meant})]" if len(pairs) else ""
 
 
 def _pair(name: str, sides: Sequence[Side]) -> Pair:

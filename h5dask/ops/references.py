@@ -55,8 +55,8 @@ class Matched:
 def matched(structures: Structures, reference: xr.Dataset) -> Matched:
     """Return which reference belongs to which structure.
 
-    They are matched by `structure_id` where every structure on both sides has one of its own,
-    else by number.
+    They are matched by `structure_id` where every structure on both sides has one, and those of
+    the reference are distinct, else by number; structure_17 is a number, too.
 
     Parameters
     ----------
@@ -79,7 +79,8 @@ def matched(structures: Structures, reference: xr.Dataset) -> Matched:
     Warns
     -----
     UserWarning
-        If structures have no reference; says how many.
+        If structures have no reference; says how many. If structures have other names than
+        their references, whose numbers may be no more than the order of a file; says which.
     """
     found = Structures.of(reference, "reference")
     numbers = found.numbers
@@ -89,8 +90,12 @@ def matched(structures: Structures, reference: xr.Dataset) -> Matched:
             f"{few(numbers[several][:1])}; expected one a structure; select one of each, such as "
             "reference.sel(sample=0, noise=0, temperature=0)"
         )
-    own, given = _keys(structures, found)
+    own, given = names = _names(structures), _names(found)
+    if by_number := "" in own or "" in given or len(np.unique(given)) < len(given):
+        own, given = structures.numbers, found.numbers
     at: Ints = pd.Index(given).get_indexer(pd.Index(own)).astype(np.int64)
+    if by_number:
+        _warn_of_others(structures, found, names, at)
     unlike = (at >= 0) & (structures.lengths != np.append(found.lengths, 0)[at])
     if unlike.any():
         pairs = zip(
@@ -116,14 +121,42 @@ def matched(structures: Structures, reference: xr.Dataset) -> Matched:
     return Matched(letters=_letters(reference), offsets=found.index.offsets, rows=at)
 
 
-def _keys(structures: Structures, found: Structures) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return by what structures of both sides are matched."""
-    sides = (structures, found)
-    if all("structure_id" in side.index.table.names for side in sides):
-        own, given = (side.labels("structure_id").astype(str) for side in sides)
-        if all("" not in ids and len(np.unique(ids)) == len(ids) for ids in (own, given)):
-            return own, given
-    return structures.numbers, found.numbers
+def _names(structures: Structures) -> NDArray[Any]:
+    """Return the name of each structure, "" where it has none but its number: (structure,)."""
+    numbered = [f"structure_{number}" for number in structures.numbers.tolist()]
+    if "structure_id" not in structures.index.table.names:
+        return np.full(len(numbered), "", object)
+    names = structures.labels("structure_id").astype(str).tolist()
+    return np.array(
+        ["" if name == other else name for name, other in zip(names, numbered, strict=True)], object
+    )
+
+
+def _warn_of_others(
+    structures: Structures, found: Structures, names: tuple[NDArray[Any], NDArray[Any]], at: Ints
+) -> None:
+    """Say which references of other names are taken for which structures, by number."""
+    if not np.array_equal(found.numbers, np.arange(len(found.numbers))):
+        return  # somebody gave them these numbers
+    own, given = names
+    taken = [
+        (given[row], number)
+        for row, number, name in zip(at.tolist(), structures.numbers.tolist(), own, strict=True)
+        if row >= 0 and given[row] not in ("", name)
+    ]
+    if taken:
+        (name, number), *others = taken
+        told = [f"{name!r} is taken for structure {number}"]
+        told += [f"{name!r} for {number}" for name, number in others[: NAMED - 1]]
+        more = f" and {len(taken) - NAMED} more" if len(taken) > NAMED else ""
+        which = "some structures or records have no names of their own"
+        warnings.warn(
+            f"reference: {which if any(own) else 'the structures have no names'}, so "
+            f"{', '.join(told)}{more} (by order); name the records structure_0 and so on, or say "
+            "whose they are: read_fasta(path, names={0: NAME})",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _letters(reference: xr.Dataset) -> Letters:

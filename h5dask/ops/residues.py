@@ -23,15 +23,19 @@ from h5dask.ops.folding import Index, fold
 from h5dask.ops.ragged import presence
 from h5dask.ops.references import Background, background_of, matched
 from h5dask.ops.samples import Piece, pieces_of, profiled
-from h5dask.ops.structures import APART, Profiles, Structures
+from h5dask.ops.structures import APART, OF, TOLD, Profiles, Structures
 
 RESULTS: Mapping[str, tuple[tuple[str, ...], Any, str]] = {
     "frequency": (("position", "aa"), np.float32, "share of samples with an amino acid"),
     "frequency_entropy": (("position",), np.float64, "entropy of frequency, bits"),
     "consensus": (("position",), np.int32, "most frequent amino acid"),
     "diversity": (("profile",), np.float64, "share of pairs of samples that differ, mean"),
-    "consensus_recovery": (("profile",), np.float64, "share of consensus equal to reference"),
-    "recovery": (("sequence",), np.float64, "share of residues equal to reference"),
+    "consensus_recovery": (
+        ("profile",),
+        np.float64,
+        "share of consensus equal to reference, without its X",
+    ),
+    "recovery": (("sequence",), np.float64, "share of residues equal to reference, without its X"),
     "pssm": (("position", "aa"), np.float32, "mean probability of an amino acid"),
     "log_odds": (("position", "aa"), np.float32, "log2 of pssm without X over background"),
     "entropy": (("position",), np.float64, "entropy of pssm, bits"),
@@ -65,8 +69,8 @@ def profile(
         length and side by side, in any order.
     reference : Dataset, optional
         Sequences to compare with, in the same form, one a structure; loaded. They are matched by
-        `structure_id` where every structure on both sides has one of its own, else by
-        `structure`.
+        `structure_id` where every structure on both sides has one, and the reference each but
+        once, else by `structure`; with a warning where that may be but the reference's order.
     background : mapping of str to float, or sequence of float, optional
         Shares of the 20 known amino acids, by letter or in the order of `aa`, of any sum; equal
         ones by default. It serves `log_odds` alone, and without logits isn't looked at.
@@ -76,6 +80,7 @@ def profile(
     Dataset
         Lazy where ds is. Profiles are in the order in which structures appear, then of noise,
         then of temperature; each owns as many positions as its structure has residues.
+        Sequences are those of ds.
 
         - `frequency` (position, aa) float32: share of the samples with each amino acid;
         - `frequency_entropy` (position) float64: its entropy, in bits;
@@ -102,15 +107,19 @@ def profile(
 
         With a reference:
 
-        - `recovery` (sequence) and `consensus_recovery` (profile) float64: share of residues that
-          are those of the reference. Where that has X nothing is compared; NaN without any.
+        - `recovery` (sequence) and `consensus_recovery` (profile) float64: of the residues where
+          the reference isn't X, the share that are those of the reference; NaN without any. So
+          ``(sequences == reference).mean()``, which counts X too, differs where there is X.
 
         Coords: `structure`, `noise`, `temperature`, `structure_id` where there is one, and
-        `row_size` (profile), which select profiles and positions together; `in_profile` and
-        `sample` (sequence); `aa`. Sequences are those of ds, so that
-        ``ds.assign(score=found.score)`` works. Any blocks give the same bits. Computing any or
-        all of it reads each block once. Memory per task: a block, which holds whole structures,
-        twice where some lie on a border between blocks, and 360 bytes a position.
+        `row_size` (profile), which select profiles and positions together, and leave sequences
+        whole: these tell their own labels as `sample`, `of_structure`, `of_noise`,
+        `of_temperature` and `of_structure_id` (sequence); `aa`. So
+        ``found.sel(structure=3, of_structure=3)`` cuts all three, and
+        ``found.score.groupby("of_structure").mean()`` and ``ds.assign(score=found.score)`` work.
+        Any blocks give the same bits. Computing any or all of it reads each block once. Memory
+        per task: a block, which holds whole structures, twice where some lie on a border between
+        blocks, and 360 bytes a position.
 
     Raises
     ------
@@ -121,7 +130,7 @@ def profile(
     Warns
     -----
     UserWarning
-        If structures have no reference; says how many.
+        If structures have no reference, or one of a name that isn't theirs; says which.
 
     Examples
     --------
@@ -133,11 +142,14 @@ def profile(
     {'profile': 4, 'sequence': 8, 'aa': 21, 'position': 22}
     >>> found.sel(structure=3, noise=0).entropy.shape
     (5,)
+    >>> found.score.sel(of_structure=3).of_noise.values
+    array([0, 1, 0, 1], dtype=int32)
     """
     if not (reference is None or isinstance(reference, xr.Dataset)):
+        shape = f" of shape {reference.shape!r}" if hasattr(reference, "shape") else ""
         raise Refused(
-            f"reference: found {reference!r}; expected a Dataset; open it: read_fasta(path), or "
-            "open_dataset(path)"
+            f"reference: found a {type(reference).__name__}{shape}; expected a Dataset; open it: "
+            "read_fasta(path), or open_dataset(path)"
         )
     structures = Structures.of(ds, "sequences", ("sample", *APART))
     inputs = _inputs(ds)
@@ -259,9 +271,10 @@ def _names(inputs: Mapping[str, Any], *, with_reference: bool) -> list[str]:
 
 def _labels(ds: xr.Dataset, profiles: Profiles) -> xr.Dataset:
     """Return the coords of a result, and what is known without reading."""
+    table = profiles.structures.index.table
+    names = {"sample": "sample"} | {OF + name: name for name in TOLD if name in table.names}
     result = xr.Dataset(coords=xr.Coordinates.from_xindex(profiles.index)).assign_coords(
-        in_profile=("sequence", profiles.of_sequence),
-        sample=("sequence", profiles.structures.index.table["sample"].values),
+        {of: ("sequence", table[name].values) for of, name in names.items()}
     )
     if "aa" in ds.coords:
         result = result.assign_coords(aa=ds["aa"])

@@ -5,6 +5,7 @@ What happens in a task lies elsewhere.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,10 @@ _NAMED = 5
 
 Labels: TypeAlias = xr.DataArray | ArrayLike
 """A whole number a vector."""
+Vectors: TypeAlias = xr.DataArray | NDArray[Any] | da.Array
+"""Vectors and their features: labelled, or numpy's or dask's own arrays."""
+BASE_DIMS, QUERY_DIMS = ("vector", "feature"), ("query", "feature")
+"""Dims of arrays that name none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -95,6 +100,45 @@ class Sides:
             )
             queries = self.queries[first:last].rechunk(-1)
             yield first, last, fold(queries, (0, 1), look, _only, name="queries")
+
+
+def vectors_of(given: Any, side: str, dims: tuple[str, ...]) -> xr.DataArray:
+    """Return vectors as a DataArray: one as it is, any other array with dims as named.
+
+    Parameters
+    ----------
+    given : DataArray, or array of numpy or dask
+        Lazy ones stay lazy.
+    side : str
+        What messages begin with.
+    dims : tuple of str
+        Of vectors and features.
+
+    Raises
+    ------
+    Refused
+        It is no array.
+
+    Examples
+    --------
+    >>> vectors_of(np.eye(2, 3), "base", BASE_DIMS).sizes
+    Frozen({'vector': 2, 'feature': 3})
+    """
+    if isinstance(given, xr.DataArray):
+        return given
+    if isinstance(given, (str, os.PathLike)):
+        raise Refused(
+            f"{side}: found {os.fspath(given)!r}; expected vectors; open them: open_vectors(path)"
+        )
+    if isinstance(given, xr.Dataset):
+        names = [str(name) for name, one in given.items() if one.ndim == len(dims)]
+        there = f"; its arrays of two dims are {', '.join(names)}" if names else ""
+        raise Refused(f"{side}: found a Dataset; expected an array of vectors{there}")
+    if not hasattr(given, "__array__"):
+        what = type(given).__name__
+        raise Refused(f"{side}: found a {what}; expected an array of vectors and their features")
+    values = given if isinstance(given, da.Array) else np.asarray(given)
+    return xr.DataArray(values, dims=dims if values.ndim == len(dims) else None)
 
 
 def sides_of(

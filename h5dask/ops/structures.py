@@ -21,6 +21,10 @@ from h5dask.ops.runs import Ints, cuts, even, lengths_of
 
 APART = ("noise", "temperature")
 """Labels that tell a structure's profiles apart."""
+TOLD = ("structure", *APART, "structure_id")
+"""Labels of a profile; the last may be missing."""
+OF = "of_"
+"""Begins the name of a profile's label where a sequence tells it."""
 NAMED = 5
 """What a message names of many."""
 
@@ -115,7 +119,7 @@ def _index(ds: xr.Dataset, subject: str, needed: tuple[str, ...]) -> RaggedIndex
         owned = "no labels" if index is None else f"labels of {index.size!r}, along {index.dim},"
         raise Refused(
             f"{subject}: found {owned} of {len(values)!r} residues; expected those of all, along "
-            "sequence; select by label (sel), which cuts both dims together"
+            "sequence; select by label (sel), or by position (take), which cut both dims together"
         )
     if missing := [name for name in needed if name not in index.table.names]:
         raise Refused(
@@ -185,8 +189,7 @@ class Profiles:
     def index(self) -> RaggedIndex:
         """Labels of the profiles, each of which owns positions."""
         table = self.structures.index.table
-        names = ("structure", *APART, "structure_id")
-        labels = {name: table[name].values[self.first] for name in names if name in table.names}
+        labels = {name: table[name].values[self.first] for name in TOLD if name in table.names}
         return RaggedIndex("profile", "position", None, labels | {"row_size": self.lengths})
 
     def ends(self, dim: Hashable) -> Ints:

@@ -97,7 +97,7 @@ def parse_figures(text: str) -> Figures:
         elif key in found:
             said.append(f"{key} is given twice")
         else:
-            found[key] = number = _number(value, whole=key in _NUMBERS)
+            found[key] = number = _number(value, whole=key in _NUMBERS, unit=key == "memory")
             if not (math.isfinite(number) and number > 0):
                 said.append(f"{key}={value!r} is no {_expected(key)}")
     if said:
@@ -127,14 +127,16 @@ def _expected(key: str) -> str:
     return "size such as 32GB" if key == "memory" else "rate such as 1GB/s or 50G"
 
 
-def _number(value: str, *, whole: bool) -> float:
-    """Return what a text says, NaN where it says no number."""
+def _number(value: str, *, whole: bool, unit: bool) -> float:
+    """Return what a text says, NaN where it says no number, or lacks a unit that it must have."""
     from dask.utils import parse_bytes
 
     if whole:
         return int(value) if value.isdecimal() else math.nan
     if not value[:1].isdecimal():
         return math.nan  # dask takes a unit alone for one of it
+    if value.isdecimal() and unit:
+        return math.nan  # 32 would be bytes
     try:
         return float(parse_bytes(value.removesuffix("/s").removesuffix("FLOP")))
     except (ValueError, OverflowError):

@@ -8,13 +8,22 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from h5dask.progress.displays import Bars, Display, JsonLines, Lines, Moment, Nothing
+from h5dask.progress.displays import (
+    Bars,
+    Display,
+    JsonLines,
+    Lines,
+    Moment,
+    Nothing,
+    Said,
+    Warnings,
+)
 
 if TYPE_CHECKING:
     from h5dask.progress.counting import Tally
@@ -62,6 +71,7 @@ class Progress:
 
     def __init__(self, display: Display) -> None:
         self._display = display
+        self._about: Mapping[str, str] = {}
         self._records: list[StageRecord] = []
         self._numbers = itertools.count()
         self._listener = _Listener(self)
@@ -85,7 +95,31 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Show a line about what is going on."""
-        self._display.say(_plain(text))
+        self.tell(Said(text=text))
+
+    def tell(self, said: Said) -> None:
+        """Show a sentence, to a program with its fields and those of `about`."""
+        fields = {name: _plain(x) if isinstance(x, str) else x for name, x in said.fields.items()}
+        fields = {**self._about, **fields}
+        self._display.say(replace(said, text=_plain(said.text), fields=fields))
+
+    @contextmanager
+    def about(self, **fields: str) -> Iterator[None]:
+        """Tell a program inside of which input and output stages and sentences are.
+
+        Examples
+        --------
+        >>> import sys
+        >>> with watch(log_json=True, stream=sys.stdout) as progress, progress.about(output="a.h5"):
+        ...     progress.say("Resting ...")
+        {"time": "...", "event": "say", "text": "Resting ...", "output": "a.h5"}
+        """
+        before = self._about
+        self._about = {name: _plain(text) for name, text in fields.items()}
+        try:
+            yield
+        finally:
+            self._about = before
 
     @contextmanager
     def stage(
@@ -122,6 +156,7 @@ class Progress:
             n_blocks=n_blocks,
             nbytes=nbytes,
             prefix=counted,
+            about=self._about,
         )
         failed = True
         self._display.begin(moment())
@@ -153,10 +188,11 @@ def watch(
     Parameters
     ----------
     quiet : bool, default False
-        Show nothing.
+        Show what was set aside, and nothing else.
     log_json : bool, default False
-        Show lines of JSON: time, event ("begin", "progress", "end", "failed" or "say"), and for
-        a stage its name, seconds, blocks and bytes.
+        Show lines of JSON: time and event, and of which input and output. The events of a stage
+        ("begin", "progress", "end", "failed") have its name, seconds, blocks and bytes; the others
+        ("say", "outcome", "warning", "error") a text, and an outcome what came out, and why.
     stream : text file, optional
         Where it is shown; stderr without it.
 
@@ -167,9 +203,9 @@ def watch(
     ...     progress.say("Resting ...")
     Resting ...
     """
-    if quiet:
-        return Progress(Nothing())
     shown = stream or sys.stderr
+    if quiet:
+        return Progress(Warnings(shown))
     if log_json:
         return Progress(JsonLines(shown))
     return Progress(Bars(shown) if shown.isatty() and _can_move() else Lines(shown))
@@ -195,6 +231,7 @@ def _moment(
     n_blocks: int | None,
     nbytes: int | None,
     prefix: str,
+    about: Mapping[str, str],
 ) -> Moment:
     exact = bool(prefix and tally.n_counted)
     done, n = (tally.counted, tally.n_counted) if exact else (tally.done, tally.n_tasks)
@@ -208,6 +245,7 @@ def _moment(
         done=done if blocks is None else min(done, blocks),
         n_blocks=blocks,
         nbytes=nbytes,
+        about=about,
     )
 
 

@@ -1,8 +1,9 @@
-"""The ways in which a stage is shown: bars, lines, JSON lines, or not at all."""
+"""The ways in which stages and sentences are shown: bars, lines, JSON lines, or warnings alone."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ class Moment:
     """Blocks that there are; None: nobody knows."""
     nbytes: int | None
     """Bytes of all blocks; None: nobody knows."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """Of which input and output it is, where that is known."""
 
     @property
     def fraction(self) -> float | None:
@@ -55,7 +58,22 @@ class Moment:
             "n_blocks": self.n_blocks,
             "nbytes": self.nbytes,
             "nbytes_done": self.nbytes_done,
+            **self.about,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A sentence about what goes on."""
+
+    text: str
+    """For a person; "" where a program alone is told."""
+    event: str = "say"
+    """What it is about: "say", "outcome", "warning" or "error"."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """What it says, for a program."""
+    warns: bool = False
+    """Whether a person must be told who asked for quiet."""
 
 
 class Display(Protocol):
@@ -74,8 +92,8 @@ class Display(Protocol):
     def end(self, moment: Moment, *, failed: bool) -> None:
         """Show that it is over."""
 
-    def say(self, text: str) -> None:
-        """Show a line of text."""
+    def say(self, said: Said) -> None:
+        """Show a sentence."""
 
     def close(self) -> None:
         """Leave the terminal as it was found."""
@@ -95,11 +113,23 @@ class Nothing:
     def end(self, moment: Moment, *, failed: bool) -> None:
         """Show nothing."""
 
-    def say(self, text: str) -> None:
+    def say(self, said: Said) -> None:
         """Show nothing."""
 
     def close(self) -> None:
         """Do nothing."""
+
+
+class Warnings(Nothing):
+    """Shows the sentences that warn, and nothing else."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def say(self, said: Said) -> None:
+        """Show a sentence that warns."""
+        if said.warns:
+            _write(self._stream, said.text)
 
 
 @dataclass
@@ -122,11 +152,11 @@ class Lines:
         """Show a stage's name and size, later how far it is and what is left."""
         before = self.shown.get(moment.number)
         if before is None:
-            self.say(f"{moment.stage}: {_size(moment) or 'begun'} ...")
+            self._show(f"{moment.stage}: {_size(moment) or 'begun'} ...")
         elif moment.seconds < before + self.between:
             return
         else:
-            self.say(f"{moment.stage}: {', '.join(_state(moment))}")
+            self._show(f"{moment.stage}: {', '.join(_state(moment))}")
         self.shown[moment.number] = moment.seconds
 
     def end(self, moment: Moment, *, failed: bool) -> None:
@@ -134,14 +164,18 @@ class Lines:
         if self.shown.pop(moment.number, None) is not None:
             rate = "" if failed else _rate(moment)
             how = "failed after" if failed else "done in"
-            self.say(f"{moment.stage}: {how} {moment.seconds:,.1f} s{rate and f', {rate}'}")
+            self._show(f"{moment.stage}: {how} {moment.seconds:,.1f} s{rate and f', {rate}'}")
 
-    def say(self, text: str) -> None:
+    def say(self, said: Said) -> None:
         """Show a line of text."""
-        _write(self.stream, text)
+        if said.text:
+            self._show(said.text)
 
     def close(self) -> None:
         """Do nothing."""
+
+    def _show(self, text: str) -> None:
+        _write(self.stream, text)
 
 
 @dataclass
@@ -165,16 +199,16 @@ class JsonLines:
         """Show what was done."""
         self._tell("failed" if failed else "end", **moment.as_json())
 
-    def say(self, text: str) -> None:
-        """Show a line of text."""
-        self._tell("say", text=text)
+    def say(self, said: Said) -> None:
+        """Show a sentence with all that it says."""
+        self._tell(said.event, text=said.text, **said.fields)
 
     def close(self) -> None:
         """Do nothing."""
 
     def _tell(self, event: str, **fields: Any) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        _write(self.stream, json.dumps({"time": now, "event": event, **fields}))
+        _write(self.stream, json.dumps({"time": now, "event": event, **fields}, default=str))
 
 
 class Bars:
@@ -213,9 +247,10 @@ class Bars:
         if not self._bars:
             self.close()
 
-    def say(self, text: str) -> None:
+    def say(self, said: Said) -> None:
         """Show a line of text above the bars."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        if said.text:
+            self._console.print(said.text, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Remove all bars and show the cursor again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -42,7 +44,8 @@ def open_dataset(
     ----------
     urlpath : str, path, file object, or list of them
         Local path, fsspec URL, open binary file, list, or glob. Several files lie end to end
-        along the layout's dim, and each row keeps the file it came from in `source`.
+        along the layout's dim, and each row keeps the file it came from in `source`. One that is
+        named twice is there twice, with a warning.
     layout : str, optional
         Name of the layout; recognised from the file without it.
     chunks : "auto", {}, None, int or mapping, default "auto"
@@ -83,6 +86,7 @@ def open_dataset(
     sources = expand(urlpath, storage_options)
     dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
     chosen, files = _opened(sources, layout, group, dropped)
+    _warn_repeated(sources)
     for further in files[1:]:
         warn_left_out(further.source.url, further.arrangement.unknown)
     return assemble(chosen, files, chunks=chunks, drop=dropped)
@@ -282,6 +286,18 @@ def _opened(
         files.append(Opened(source=source, contents=contents, index=index, arrangement=arrangement))
     assert chosen is not None
     return chosen, files
+
+
+def _warn_repeated(sources: Iterable[Source]) -> None:
+    """Warn of files that are named several times: their rows will be there as often."""
+    counts = Counter(source.url for source in sources if source.content is None)
+    for url, n in counts.items():
+        if n > 1:
+            warnings.warn(
+                f"{url}: named {n} times, so its rows are there {n} times; name each file once",
+                UserWarning,
+                stacklevel=3,
+            )
 
 
 def _only(urlpath: UrlPath, options: Options) -> Source:

@@ -45,9 +45,12 @@ def choose(contents: Contents, layout: str | None) -> Layout:
         return fitting[0]
     held = held_in(contents)
     if not fitting:
+        way_out = "name it with layout= if it is one of them"
+        if contents.subject.endswith(".nc"):
+            way_out = "a result is opened with xr.open_dataset"
         raise LayoutError(
             f"{contents.subject}: no layout is recognised (the file holds {held}); expected one "
-            f"of {', '.join(layouts.names())}; name it with layout= if it is one of them"
+            f"of {', '.join(layouts.names())}; {way_out}"
         )
     names = " and ".join(one.name for one in fitting)
     raise LayoutError(

@@ -22,6 +22,7 @@ from h5dask.storage.held import Held
 from h5dask.storage.mapped import mapped
 from h5dask.storage.ranges import InMemory
 from h5dask.storage.remote import translated
+from h5dask.storage.vectors import FORMATS as VECTORS
 from h5dask.storage.visiting import (
     Walk,
     describe_dataset,
@@ -36,6 +37,16 @@ MAX_DEPTH = 64
 """Levels of groups; more is refused."""
 _DAMAGED = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
 """What HDF5, h5py and numpy raise over metadata that can't be."""
+_WAY_OUT = "check the path and the download"
+_READ_ELSEWHERE = {
+    **{
+        ending: f"{ending} holds vectors: open_vectors reads it"
+        for ending in (*VECTORS, ".parquet")
+    },
+    ".npy": ".npy holds vectors, which open_vectors reads, or ids, which h5dask recall reads",
+    **{ending: f"{ending} holds ids: h5dask recall reads it" for ending in (".ivecs", ".bin")},
+}
+"""What reads other files, by how their names end."""
 
 
 def describe(
@@ -90,7 +101,7 @@ def describe(
         raise
     except _DAMAGED as error:
         if "signature not found" in str(error):
-            raise CorruptInput(f"{subject}: {_stranger(file)}") from None
+            raise CorruptInput(f"{subject}: {_stranger(file, subject)}") from None
         raise CorruptInput(_unreadable(subject, walk.at, error)) from None
     contents = Contents(
         subject=subject,
@@ -117,20 +128,22 @@ def _heaps(
     return None if view is None else soundness.Heaps(view, base)
 
 
-def _stranger(file: str | BinaryIO | Held) -> str:
-    """Return what a file is that isn't HDF5, as far as its first bytes tell."""
+def _stranger(file: str | BinaryIO | Held, subject: str) -> str:
+    """Return what a file is that isn't HDF5, as far as its ending and first bytes tell."""
     first = b""
     if isinstance(file, Held):
         first = bytes(file.view[: min(16, file.nbytes)])
     elif isinstance(file, str):
         with suppress(OSError), open(file, "rb") as opened:
             first = opened.read(16)
+    _, dot, ending = subject.rpartition(".")
     kind = "(no HDF5 signature)"
+    way_out = _READ_ELSEWHERE.get(f"{dot}{ending}".lower(), _WAY_OUT)
     if first.lstrip().startswith(b"<"):
-        kind = "but a web page or XML; its server may want a login"
+        kind, way_out = "but a web page or XML; its server may want a login", _WAY_OUT
     elif not first and isinstance(file, (str, Held)):
-        kind = "but empty"
-    return f"not an HDF5 file {kind}; check the path and the download"
+        kind, way_out = "but empty", _WAY_OUT
+    return f"not an HDF5 file {kind}; {way_out}"
 
 
 def _unreadable(subject: str, path: str, error: Exception) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5r, h5t
+from h5py import h5d, h5g, h5l, h5o, h5p, h5r, h5t
 
 from h5dask.errors import NotFound, Refused
+from h5dask.storage import library
 from h5dask.storage.space import Reservation
 
 _METADATA_NBYTES = 64 << 10
@@ -29,14 +30,6 @@ def _properties(charset: int) -> Any:
 
 
 _ASCII, _UTF8 = _properties(h5t.CSET_ASCII), _properties(h5t.CSET_UTF8)
-
-
-def reading() -> Any:
-    """Return the properties under which an input is opened: no lock, closed with all it opened."""
-    access = h5p.create(h5p.FILE_ACCESS)
-    access.set_file_locking(False, ignore_when_disabled=True)
-    access.set_fclose_degree(h5f.CLOSE_STRONG)
-    return access
 
 
 class Copies:
@@ -60,7 +53,7 @@ class Copies:
         self._subject = subject
         self._space = space
         self._paths = tuple(paths)
-        self._files: dict[str, Any] = {}
+        self._files: dict[str, h5py.File] = {}
         self._known: dict[str, Mapping[int, str]] = {}
         self._late: list[tuple[Any, bytes, str]] = []
         self._references: list[tuple[str, str]] = []
@@ -157,7 +150,7 @@ class Copies:
     def _first_path(self, source: str, address: int) -> str | None:
         """Return the path under which the new file holds the object at this address, if any."""
         if source not in self._known:
-            known = {h5o.get_info(h5g.open(self._files[source], b"/")).addr: ""}
+            known = {h5o.get_info(h5g.open(self._files[source].id, b"/")).addr: ""}
             for path in filter(None, self._paths):
                 try:
                     parent, name = self._parent(source, path)
@@ -171,9 +164,9 @@ class Copies:
     def _parent(self, source: str, path: str) -> tuple[Any, bytes]:
         """Return the group that holds the last name of a path, reached by hard links only."""
         if source not in self._files:
-            self._files[source] = h5f.open(os.fsencode(source), h5f.ACC_RDONLY, fapl=reading())
+            self._files[source] = library.opened(source)
         *folders, name = (part.encode() for part in path.split("/"))
-        group = h5g.open(self._files[source], b"/")
+        group = h5g.open(self._files[source].id, b"/")
         for folder in folders:
             is_hard = group.links.exists(folder) and (
                 group.links.get_info(folder).type == h5l.TYPE_HARD

@@ -28,6 +28,8 @@ from h5dask.storage.remote import Source
 
 DTYPES = ("float32", "float64", "float16", "int8", "uint8")
 """What values of vectors may be."""
+IDS = ("int32", "int64", "uint32", "uint64")
+"""What ids of neighbors may be."""
 _MOST_COUNT = 2**32 - 1
 """What big-ann's header can tell of rows and features."""
 _NPY_HEADER = 12 + 10_000
@@ -50,8 +52,15 @@ class VectorFormat:
     """Whether the number of its values stands before each row."""
 
 
-def find_npy(source: Source, file: Ranges) -> Region:
+def find_npy(source: Source, file: Ranges, *, dtypes: tuple[str, ...] = DTYPES) -> Region:
     """Return where the rows of a file of numpy's lie; nothing in it is unpickled.
+
+    Parameters
+    ----------
+    source, file : Source, Ranges
+        The file, and its open bytes.
+    dtypes : tuple of str
+        What the values may be, by numpy's name.
 
     Raises
     ------
@@ -65,14 +74,14 @@ def find_npy(source: Source, file: Ranges) -> Region:
     if dtype.hasobject:
         raise Refused(
             f"{source.url}: found pickled objects (dtype {dtype.name!r}), which are never loaded; "
-            f"expected one of {', '.join(DTYPES)}: write it again with such numbers"
+            f"expected one of {', '.join(dtypes)}: write it again with such numbers"
         )
     if len(shape) != 2 or min(shape) < 0:
         raise LayoutError(
             f"{source.url}: found the shape {shape!r}, expected rows and features; "
             "reshape it to two dims and write it again"
         )
-    refuse_dtype(source.url, dtype)
+    refuse_dtype(source.url, dtype, dtypes)
     stored = shape[::-1] if by_columns else shape
     region = Region(offset=header.tell(), shape=stored, dtype=dtype.str, by_columns=by_columns)
     refuse_no_features(source, shape[1])
@@ -164,12 +173,16 @@ def header_counted(shape: Shape, dtype: np.dtype[Any]) -> bytes:
     return b""
 
 
-def refuse_dtype(subject: str, dtype: np.dtype[Any]) -> None:
-    """Raise where numbers of a dtype aren't values of vectors."""
-    if dtype.name not in DTYPES:
+def refuse_dtype(subject: str, dtype: np.dtype[Any], dtypes: tuple[str, ...] = DTYPES) -> None:
+    """Raise where numbers of a dtype aren't values of vectors, or of what else is wanted."""
+    if dtype.name not in dtypes:
+        way_out = "convert the values with astype"
+        if dtypes == IDS:
+            way_out = "name the file that holds ids of neighbors, a row a query"
+        elif dtype.name in IDS:
+            way_out = f"are they ids of neighbors? h5dask.recall takes them; if not, {way_out}"
         raise LayoutError(
-            f"{subject}: found dtype {dtype.name!r}, expected one of {', '.join(DTYPES)}; "
-            "convert the values with astype"
+            f"{subject}: found dtype {dtype.name!r}, expected one of {', '.join(dtypes)}; {way_out}"
         )
 
 
@@ -195,6 +208,8 @@ def _counted(dtype: str) -> VectorFormat:
 
 IVECS = _counted("<i4")
 """Counted rows of ids, not of vectors."""
+NPY_OF_IDS = VectorFormat(dtypes=IDS, find=partial(find_npy, dtypes=IDS), header=header_npy)
+"""numpy's file of ids, a row a query."""
 
 FORMATS: Mapping[str, VectorFormat] = {
     ".npy": VectorFormat(dtypes=DTYPES, find=find_npy, header=header_npy),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import dask.array as da
@@ -16,8 +17,10 @@ from h5dask.indexes import RaggedIndex
 from h5dask.kernels.profiles import LETTERS
 from h5dask.losses import compute
 from h5dask.ops.folding import blocked
+from h5dask.ops.structures import OF, few
 
 LABELS = ("structure", "structure_id", "noise", "temperature")
+_APART = ("structure", "noise", "temperature")
 _POSITIONS = ("entropy", "frequency_entropy")
 _SEQUENCES = ("score", "perplexity", "pseudo_perplexity", "recovery")
 _PROFILES = ("diversity", "consensus_recovery")
@@ -47,7 +50,7 @@ def frame(found: xr.Dataset) -> pd.DataFrame:
     n = found.sizes["profile"]
     owners = {
         "position": np.repeat(np.arange(n), found.row_size.values),
-        "sequence": found.in_profile.values,
+        "sequence": _profiles_of_sequences(found),
     }
     columns: dict[str, NDArray[Any]] = {
         name: found[name].values for name in LABELS if name in found.coords
@@ -62,6 +65,14 @@ def frame(found: xr.Dataset) -> pd.DataFrame:
         bad = np.bincount(owners["sequence"], found.n_bad.values, n)
         columns["n_bad"] = bad.astype(np.int64)
     return pd.DataFrame(columns)
+
+
+def _profiles_of_sequences(found: xr.Dataset) -> NDArray[Any]:
+    """Return which profile each sequence is of: (sequence,)."""
+    own = pd.MultiIndex.from_arrays([found[name].values for name in _APART])
+    of = pd.MultiIndex.from_arrays([found[OF + name].values for name in _APART])
+    at: NDArray[Any] = own.get_indexer(of)
+    return at
 
 
 def say_outside(ds: xr.Dataset) -> None:
@@ -86,6 +97,31 @@ def say_outside(ds: xr.Dataset) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def renumbered(ds: xr.Dataset) -> Iterator[str]:
+    """Yield a line for each file whose structures have other numbers in a Dataset than there.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Any; what is of one file, or has no structures, has the numbers of its file.
+
+    Examples
+    --------
+    >>> labels = {"source": ["tuesday.h5"] * 3, "source_structure": [0, 0, 1]}
+    >>> ds = xr.Dataset(coords={name: ("sequence", one) for name, one in labels.items()})
+    >>> list(renumbered(ds.assign_coords(structure=("sequence", [3, 3, 4]))))
+    ['tuesday.h5: structures 0, 1 are 3, 4 now']
+    """
+    if not {"source", "source_structure"} <= set(ds.coords):
+        return
+    now, before = ds["structure"].values, ds["source_structure"].values
+    moved = pd.DataFrame({"file": ds["source"].values, "now": now, "before": before})
+    for file, one in moved[now != before].drop_duplicates().groupby("file", sort=False):
+        what, are = ("structure", "is") if len(one) == 1 else ("structures", "are")
+        told = few(one["before"].to_numpy()), few(one["now"].to_numpy())
+        yield f"{file}: {what} {told[0]} {are} {told[1]} now"
 
 
 def _where(ds: xr.Dataset, rows: NDArray[Any]) -> str:

@@ -15,15 +15,15 @@ from dask.base import compute as dask_compute
 
 from h5dask.ops.metrics import metric_of
 from h5dask.ops.neighbors import knn
-from h5dask.ops.sides import Labels
+from h5dask.ops.sides import Labels, Vectors
 from h5dask.truth.vectorset import stored, vector_set
 
 Compute = Callable[..., tuple[Any, ...]]
 
 
 def ground_truth(  # noqa: PLR0913 - each is one choice of the benchmark's maker
-    base: xr.DataArray | xr.Dataset,
-    query: xr.DataArray | None = None,
+    base: Vectors | xr.Dataset,
+    query: Vectors | None = None,
     *,
     k: int,
     metric: str | None = None,
@@ -41,10 +41,10 @@ def ground_truth(  # noqa: PLR0913 - each is one choice of the benchmark's maker
 
     Parameters
     ----------
-    base : DataArray or Dataset
+    base : DataArray, array of numpy or dask, or Dataset
         (vector, feature); or a benchmark whose vectors, labels and metric are taken, while all
         else is made new.
-    query : DataArray, optional
+    query : DataArray, or array of numpy or dask, optional
         (query, feature).
     k : int
         Neighbors of each query.

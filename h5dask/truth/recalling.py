@@ -5,9 +5,11 @@ Which are true is not asked here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -17,23 +19,29 @@ from h5dask.ops.choosing import kept_coords
 from h5dask.ops.judging import repeated
 from h5dask.results import open_any
 from h5dask.vectors import ending_of
-from h5dask.vectors.bigann import ENDINGS, read_truth
+from h5dask.vectors.bigann import READ, read_truth
 
 TOLERANCE = 2.0**-20
 """The share by which a distance may be larger than another one, and no farther: 16 roundings."""
 _ROW = "neighbor"
+_DIMS = ("query", _ROW)
 _MOVED = ("ip", "angular")
 """Metrics whose distances may be rounded as numbers near 1 are."""
 
 
-def recall(found: xr.Dataset, truth: xr.Dataset, *, k: int | None = None) -> xr.Dataset:
+Neighbors: TypeAlias = xr.Dataset | xr.DataArray | NDArray[Any] | da.Array
+"""Neighbors of each query with what is known of them, or their ids alone."""
+
+
+def recall(found: Neighbors, truth: Neighbors, *, k: int | None = None) -> xr.Dataset:
     """Return which share of each query's true neighbors was found.
 
     Parameters
     ----------
-    found, truth : Dataset
+    found, truth : Dataset, or array of int
         `neighbors` (query, neighbor) of int and perhaps `distances`, the nearest first: files, or
-        what `knn` gives, in the same order of queries.
+        what `knn` gives, in the same order of queries. An array, of numpy, dask or xarray, is the
+        ids alone.
     k : int, optional
         Look at the first k of both; without it both must have equally many, which are all looked
         at.
@@ -62,7 +70,10 @@ def recall(found: xr.Dataset, truth: xr.Dataset, *, k: int | None = None) -> xr.
     >>> told = recall(xr.Dataset(found), xr.Dataset(truth))
     >>> told.by_id.values, told.by_distance.values
     (array([0.5]), array([1.]))
+    >>> recall(np.array([[4, 7]]), xr.Dataset(truth)).by_id.values
+    array([0.5])
     """
+    found, truth = _side("found", found), _side("truth", truth)
     faults = [*_faults("found", found), *_faults("truth", truth)]
     if faults:
         raise Refused("\n".join(faults))
@@ -82,7 +93,7 @@ def recall(found: xr.Dataset, truth: xr.Dataset, *, k: int | None = None) -> xr.
 
 
 def open_sides(found: str, truth: str, metric: str | None = None) -> tuple[xr.Dataset, xr.Dataset]:
-    """Open what `recall` compares: benchmarks, results, or big-ann's ground truth.
+    """Open what `recall` compares: benchmarks, results, ids alone, or big-ann's ground truth.
 
     Parameters
     ----------
@@ -92,7 +103,7 @@ def open_sides(found: str, truth: str, metric: str | None = None) -> tuple[xr.Da
         Of the distances in a .bin, which doesn't say; that of the other file without it.
     """
     names = (found, truth)
-    raw = [ending_of(name) in ENDINGS for name in names]
+    raw = [ending_of(name) in READ for name in names]
     opened = {name: open_any(name) for name, is_raw in zip(names, raw, strict=True) if not is_raw}
     for other in opened.values():
         metric = metric or other.attrs.get("distance")
@@ -102,6 +113,24 @@ def open_sides(found: str, truth: str, metric: str | None = None) -> tuple[xr.Da
         if is_raw:
             opened[name] = read_truth(name, metric, integers=integers)
     return opened[found], opened[truth]
+
+
+def _side(side: str, given: Neighbors) -> xr.Dataset:
+    """Return what is given as a Dataset, an array as its `neighbors`."""
+    if isinstance(given, xr.Dataset):
+        return given
+    if isinstance(given, xr.DataArray):
+        return xr.Dataset({"neighbors": given})
+    if isinstance(given, (str, os.PathLike)):
+        raise Refused(
+            f"{side}: found {os.fspath(given)!r}; expected neighbors; open them: np.load(path) or "
+            "open_dataset(path); the command h5dask recall takes files"
+        )
+    if not hasattr(given, "__array__"):
+        what = type(given).__name__
+        raise Refused(f"{side}: found {what}; expected neighbors, a Dataset or an array of ids")
+    ids = given if isinstance(given, da.Array) else np.asarray(given)
+    return xr.Dataset({"neighbors": (_DIMS, ids) if ids.ndim == len(_DIMS) else xr.DataArray(ids)})
 
 
 def _faults(side: str, ds: xr.Dataset) -> Iterator[str]:
@@ -152,7 +181,7 @@ def _refuse_beyond(found: xr.Dataset, truth: xr.Dataset, k: int | None) -> int:
 def _first(ds: xr.Dataset, name: str, k: int) -> xr.Variable:
     """Return the first k of each query."""
     values = ds[name].variable[:, :k]
-    return xr.Variable(("query", _ROW), values.data)
+    return xr.Variable(_DIMS, values.data)
 
 
 def _shares(function: Any, *rows: xr.Variable, **more: float) -> xr.Variable:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from h5dask.errors import Refused
 from h5dask.ops.folding import blocked, edges_of
-from h5dask.ops.sides import Labels
+from h5dask.ops.sides import BASE_DIMS, QUERY_DIMS, Labels, Vectors, vectors_of
 
 MOST_LABEL = 1_000_000
 """The largest label that is stored as it is: shares of all labels up to it are."""
@@ -75,7 +75,7 @@ class VectorSet:
         labels = self.train_labels
         return VectorSet(
             train=self.train[kept],
-            test=xr.Variable(("query", "feature"), self.train[out].data),
+            test=xr.Variable(QUERY_DIMS, self.train[out].data),
             train_labels=None if labels is None else labels[kept],
             test_labels=None if labels is None else labels[out],
         )
@@ -127,8 +127,8 @@ class VectorSet:
 
 
 def vector_set(
-    base: xr.DataArray | xr.Dataset,
-    query: xr.DataArray | None,
+    base: Vectors | xr.Dataset,
+    query: Vectors | None,
     base_labels: Labels | None,
     query_labels: Labels | None,
 ) -> VectorSet:
@@ -136,7 +136,9 @@ def vector_set(
 
     A benchmark's own vectors and labels are taken where no others are given.
     """
-    test = query
+    if not isinstance(base, xr.Dataset):
+        base = vectors_of(base, "base", BASE_DIMS)
+    test = None if query is None else vectors_of(query, "query", QUERY_DIMS)
     labels: tuple[Labels | None, Labels | None] = (base_labels, query_labels)
     if isinstance(base, xr.Dataset):
         lacking = [name for name in ("train", "test") if name not in base]
@@ -169,8 +171,8 @@ def vector_set(
     if faults:
         raise Refused("\n".join(faults))
     return VectorSet(
-        train=xr.Variable(("vector", "feature"), train.variable.data),
-        test=None if test is None else xr.Variable(("query", "feature"), test.variable.data),
+        train=xr.Variable(BASE_DIMS, train.variable.data),
+        test=None if test is None else xr.Variable(QUERY_DIMS, test.variable.data),
         train_labels=theirs,
         test_labels=own,
     )

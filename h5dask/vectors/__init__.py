@@ -20,7 +20,7 @@ from h5dask.errors import LayoutError, Refused
 from h5dask.results import write_result
 from h5dask.storage.region import Region, counted
 from h5dask.storage.remote import UrlPath, absolute, expand
-from h5dask.storage.vectors import DTYPES, FORMATS
+from h5dask.storage.vectors import DTYPES, FORMATS, IDS
 from h5dask.vectors.files import DIMS, NAME, of_layout, of_parquet, of_rows, of_zarr
 from h5dask.vectors.raw import Chunks, Placed, block_lengths, block_size, write_raw
 
@@ -194,6 +194,11 @@ def counted_blocks(values: da.Array, region: Region) -> da.Array:
 def _refuse_unfit(x: xr.DataArray, url: str, ending: str) -> None:
     """Raise before anything is computed where a kind of file can't hold these vectors."""
     known = (*FORMATS, ".zarr")
+    if ending == ".ivecs":
+        raise Refused(
+            f"{url}: found the ending '.ivecs', which holds ids of neighbors, no vectors; expected "
+            f"one of {', '.join(known)}; h5dask ground-truth -o {os.path.basename(url)} writes it"
+        )
     if ending not in known:
         raise Refused(f"{url}: found the ending {ending!r}, expected one of {', '.join(known)}")
     if x.ndim != len(DIMS) or not x.shape[1]:
@@ -203,9 +208,12 @@ def _refuse_unfit(x: xr.DataArray, url: str, ending: str) -> None:
         )
     held = FORMATS[ending].dtypes if ending in FORMATS else DTYPES
     if x.dtype.name not in held:
+        way_out = "convert them with x.astype(...), or write .npy or .zarr"
+        if x.dtype.name in IDS:
+            way_out = "are they ids of neighbors? np.save writes them; if not, x.astype(...)"
         raise Refused(
-            f"{url}: found values of {x.dtype.name}, a {ending} holds {' or '.join(held)}; convert "
-            "them with x.astype(...), or write .npy or .zarr"
+            f"{url}: found values of {x.dtype.name}, a {ending} holds {' or '.join(held)}; "
+            f"{way_out}"
         )
 
 

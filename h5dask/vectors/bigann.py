@@ -1,4 +1,4 @@
-"""big-ann's ground truth in and out, its squared distances and inner products converted.
+"""big-ann's ground truth in and out, its squared distances and inner products converted; bare ids.
 
 Ours: euclidean not squared; ip 1 - a.b, for integer vectors -a.b; ascending. Theirs: squared
 euclidean ascending, plain a.b descending. How neighbors are computed isn't known here.
@@ -7,7 +7,7 @@ euclidean ascending, plain a.b descending. How neighbors are computed isn't know
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,13 +22,17 @@ from h5dask.indexes import RaggedIndex
 from h5dask.storage import bigann
 from h5dask.storage.region import Region
 from h5dask.storage.remote import Source, UrlPath, absolute, expand
-from h5dask.storage.vectors import IVECS
+from h5dask.storage.vectors import IVECS, NPY_OF_IDS
 from h5dask.vectors import counted_blocks, ending_of
 from h5dask.vectors.conventions import METRICS, ours, stored_ids, theirs
 from h5dask.vectors.raw import Chunks, Placed, block_lengths, lazily, write_raw
 
 ENDINGS = (".bin", ".ivecs")
-"""Files of ground truth: ids and distances, or ids alone."""
+"""Files of ground truth that are written: ids and distances, or ids alone."""
+_BARE = {".ivecs": IVECS, ".npy": NPY_OF_IDS}
+"""Files of ids alone."""
+READ = (".bin", *_BARE)
+"""Files of ground truth that are read."""
 _QUERY, _PAIR = ("query", "neighbor"), ("pair",)
 
 
@@ -40,15 +44,15 @@ def read_truth(
     chunks: Chunks = "auto",
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """Open big-ann's ground truth (.bin), or ids alone (.ivecs), lazily and in our convention.
+    """Open big-ann's ground truth (.bin), or ids alone, lazily and in our convention.
 
     Parameters
     ----------
     urlpath : str or path
-        Local path or fsspec URL, ending in .bin or .ivecs. A .bin holds the nearest of each query
-        or all pairs within a radius; its size tells which.
+        Local path or fsspec URL, ending in .bin, or in .ivecs or .npy for ids alone. A .bin holds
+        the nearest of each query or all pairs within a radius; its size tells which.
     metric : "euclidean" or "ip"
-        What the distances of a .bin are: the file doesn't say. Not needed for .ivecs.
+        What the distances of a .bin are: the file doesn't say. Not needed for ids.
     integers : bool
         Whether the vectors are integers, which "ip" needs to know: -a.b then, else 1 - a.b.
     chunks : "auto", int or str
@@ -71,6 +75,7 @@ def read_truth(
     Refused
         The metric isn't given, or isn't one of big-ann's.
     LayoutError
+        A .npy holds other values than ids, a row a query.
         When computed: the values contradict the metric. Squared distances are never negative,
         and don't descend from neighbor to neighbor; inner products don't ascend.
 
@@ -93,15 +98,15 @@ def read_truth(
     ...     ).distances.values
     (array([0.25, 9.  ], dtype=float32), array([[0.5, 3. ]]))
     """
-    ending = _known_ending(urlpath)
+    ending = _known_ending(urlpath, READ)
     sources = expand(urlpath, storage_options)
     if len(sources) > 1:
         raise Refused(f"{sources[0].url}: one of {len(sources)} files, where one is read; name one")
     source = sources[0]
     _refuse_metric(source.url, ending, metric, integers)
-    if ending == ".ivecs":
+    if ending in _BARE:
         with source.open() as file:
-            region = IVECS.find(source, file)
+            region = _BARE[ending].find(source, file)
         ids = _read(source, region, "neighbors", chunks).astype(np.int64)
         return xr.Dataset({"neighbors": (_QUERY, ids)})
     found = bigann.find_truth(source)
@@ -164,7 +169,7 @@ def write_truth(
     Memory per task: a block, twice. Squares are rounded to float32 once; see `read_truth`.
     """
     url = absolute(urlpath)
-    ending = _known_ending(url)
+    ending = _known_ending(url, ENDINGS)
     said = ds.attrs.get("distance")
     if None not in (said, metric) and said != metric:
         raise Refused(
@@ -218,9 +223,12 @@ def _bin(ds: xr.Dataset, url: str, ids: da.Array, stored: da.Array) -> tuple[byt
 
 def _read(source: Source, region: Region, name: str, chunks: Chunks) -> da.Array:
     array = region.array(source, name)
-    return lazily(
-        source, array, block_lengths(source.url, array.shape, array.dtype.itemsize, chunks)
-    )
+    stored = array.shape[::-1] if region.by_columns else array.shape
+    lengths = block_lengths(source.url, stored, array.dtype.itemsize, chunks)
+    if not region.by_columns:
+        return lazily(source, array, lengths)
+    turned: da.Array = lazily(source, array, lengths[::-1]).T
+    return turned
 
 
 def _converted(
@@ -242,11 +250,11 @@ def _with_start(block: NDArray[Any], start: NDArray[np.int64], convert: Any) -> 
     return convert(block, int(start.ravel()[0]))
 
 
-def _known_ending(urlpath: Any) -> str:
+def _known_ending(urlpath: Any, known: Sequence[str]) -> str:
     ending = ending_of(urlpath)
-    if ending not in ENDINGS:
+    if ending not in known:
         raise Refused(
-            f"{urlpath}: found the ending {ending!r}, expected one of {', '.join(ENDINGS)}, which "
+            f"{urlpath}: found the ending {ending!r}, expected one of {', '.join(known)}, which "
             "hold ground truth"
         )
     return ending
@@ -254,7 +262,7 @@ def _known_ending(urlpath: Any) -> str:
 
 def _refuse_metric(url: str, ending: str, metric: str | None, integers: bool | None) -> None:
     """Raise where nobody could say what distances mean."""
-    if ending == ".ivecs":
+    if ending != ".bin":
         return
     if metric not in METRICS:
         told = "no metric" if metric is None else f"metric={metric!r}"

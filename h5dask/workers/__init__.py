@@ -61,11 +61,12 @@ def connect(
     Unreachable
         No scheduler answers in time, workers don't come up, or SLURM starts no job in time.
     NotFound
-        `scheduler_file` isn't there in time; or SLURM's programs or dask-jobqueue aren't.
+        `scheduler_file` isn't there in time; or SLURM's programs, dask-jobqueue or a certificate
+        that dask's configuration names aren't.
     Refused
-        More than one of them is named, the memory limit is no size, SLURM's config is wrong or
-        asks for what SLURM hasn't got, or the versions of client, scheduler and workers don't fit
-        together: each that differs is named.
+        More than one of them is named, the address isn't one of tls:// where that is wanted, the
+        memory limit is no size, SLURM's config is wrong or asks for what SLURM hasn't got, or the
+        versions of client, scheduler and workers don't fit together: each that differs is named.
 
     Warns
     -----

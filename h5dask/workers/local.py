@@ -22,10 +22,12 @@ from h5dask.workers.children import (
 from h5dask.workers.connection import Connection, prepare_all
 from h5dask.workers.scratch import scratch_folder
 from h5dask.workers.settings import SETTINGS, START_SECONDS, unset
+from h5dask.workers.tls import refuse_absent
 
 
 def start_local(n_workers: int, memory_limit: int | None, scratch: str | None) -> Client:
     """Start processes of this machine."""
+    refuse_absent()
     warm()  # here, so that the workers find what is compiled and don't all do it at once
     parent = scratch or dask.config.get("temporary-directory", None)
     with ExitStack() as stack:

@@ -16,10 +16,12 @@ from h5dask.errors import AccessDenied, NotFound, Unreachable
 from h5dask.workers.children import quiet
 from h5dask.workers.connection import Connection, prepare_all, refuse_misfits
 from h5dask.workers.settings import SETTINGS, unset
+from h5dask.workers.tls import refuse_misfit
 
 
 def reach(address: str, timeout: float) -> Client:
     """Connect to a scheduler that runs already, and refuse one that doesn't fit."""
+    refuse_misfit(address)
     _refuse_silent(address, timeout)
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(unset(SETTINGS)))

@@ -6,7 +6,7 @@ The inverse of `assembly`. Where the Dataset and the form it came in differ, the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import xarray as xr
@@ -99,7 +99,8 @@ def _refuse_unfit(layout: Layout, ds: xr.Dataset, form: Contents | None) -> None
     there = dict(matched(layout, ds))
     for name, spec in there.items():
         if set(ds[name].dims) != set(spec.dims):
-            said.append(f"{name} has dims {ds[name].dims!r}, expected {spec.dims!r}")
+            way_out = _dims_mended(ds, ds[name].dims, spec.dims)
+            said.append(f"{name} has dims {ds[name].dims!r}, expected {spec.dims!r}{way_out}")
         elif spec.is_numeric and ds[name].dtype.kind not in "iufb":
             said.append(f"{name} has dtype {ds[name].dtype!s}, expected {' or '.join(spec.dtypes)}")
         elif ds[name].dtype.kind not in "iufbcOUST":
@@ -122,6 +123,19 @@ def _refuse_unfit(layout: Layout, ds: xr.Dataset, form: Contents | None) -> None
         said.append(f"no rows at all: {rows} is 0")
     if said:
         raise LayoutError(f"the Dataset can't be written as {layout.name}: " + "; ".join(said))
+
+
+def _dims_mended(ds: xr.Dataset, dims: Sequence[Hashable], expected: Sequence[str]) -> str:
+    """Return how other dims become the expected ones, "" where that isn't clear."""
+    lost = [dim for dim in expected if dim not in dims]
+    if len(dims) == len(expected):
+        given = [dim for dim in dims if dim not in expected]
+        names = ", ".join(f"{old}={new!r}" for old, new in zip(given, lost, strict=True))
+        return f" (rename({names}))"
+    if lost and all(dim in ds.coords and not ds[dim].ndim for dim in lost):
+        labels = ", ".join(f"{dim}=[{ds[dim].item()!r}]" for dim in lost)
+        return f" (keep the dim: sel({labels}))"
+    return ""
 
 
 def _groups(layout: Layout, ds: xr.Dataset, form: Contents | None) -> Groups:

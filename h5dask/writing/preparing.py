@@ -193,9 +193,22 @@ def carried(plan: Plan, form: Contents | None) -> Iterator[Plan]:
         _refuse_changed(source)
 
 
+def refuse_large(ds: xr.Dataset, url: str) -> None:
+    """Refuse what its layout's consumer would find too large, before values are made for it."""
+    if layout_of(ds).limits is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the writer says it
+            prepare(ds, url)
+
+
 def _refuse_large(layout: Layout, planned: FilePlan, url: str) -> None:
     if layout.limits is None:
         return
-    said = [str(problem) for problem in layout.limits(planned.sizes, planned.nbytes)]
+    said = [
+        str(replace(problem, where=url)) for problem in layout.limits(planned.sizes, planned.nbytes)
+    ]
     if said:
-        raise Refused(f"{url}: " + "; ".join(said) + "; pass allow_large=True to write it anyway")
+        text = "; ".join([said[0], *(one.removeprefix(f"{url}: ") for one in said[1:])])
+        raise Refused(
+            f"{text}; pass allow_large=True to write it anyway, for others (--allow-large)"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +33,7 @@ def file_attrs(draft: Draft, keep_attrs: bool) -> dict[str, tuple[Attr, ...]]:
     before, after = _derived(draft)
     _apply_dataset(draft, found, keep_attrs)
     _apply_derived(draft, found, before, after)
+    _drop_gone(draft, found)
     _refuse_missing(layout, found, form)
     _refuse_other_values(layout, found, form)
     return {path: tuple(attrs.values()) for path, attrs in found.items()}
@@ -122,6 +123,34 @@ def _apply_derived(
             attrs[name] = new_attr(name, value)
     for path in [path for path, attrs in found.items() if not attrs]:
         del found[path]
+
+
+def _drop_gone(draft: Draft, found: dict[str, dict[str, Attr]]) -> None:
+    """Drop from JSON what it tells of groups that the file doesn't hold.
+
+    What a whole file tells of groups that it never had stays word for word.
+    """
+    form = draft.form if draft.form is not None and not draft.form.group else None
+    paths = {*draft.planned_groups(), *(array.path for array in draft.arrays)}
+    for spec in draft.layout.attrs:
+        attr = found.get(spec.path, {}).get(spec.name)
+        told = json_of(attr.value) if attr is not None and spec.keyed_by else None
+        if attr is None or told is None:
+            continue
+        there = _named(spec.keyed_by, paths)
+        if form is not None:
+            there |= told.keys() - _named(spec.keyed_by, form.groups)
+        if gone := told.keys() - there:
+            kept = {name: one for name, one in told.items() if name not in gone}
+            found[spec.path][spec.name] = replace(attr, value=json.dumps(kept))
+
+
+def _named(pattern: str, paths: Iterable[str]) -> set[str]:
+    """Return the names of groups of a pattern that are, or lie above, any of the paths."""
+    depth = pattern.count("/") + 1
+    tops = {"/".join(path.split("/")[:depth]) for path in paths}
+    keys = (parse(pattern, top) for top in tops)
+    return {name for one in keys if one is not None for name in one.values()}
 
 
 def _renewed(old: Attr, value: Any) -> Attr:

@@ -99,8 +99,9 @@ def cron_lines() -> list[tuple[list[str], str]]:
 
 
 def told() -> list[list[str]]:
-    """Return the words of the commands of ours that the README names."""
-    lines = re.findall(r"^\$ (h5dask .+)$", (FOLDER / "README.md").read_text("utf-8"), re.MULTILINE)
+    """Return the words of the commands of ours that the README names; by compose, too."""
+    text = (FOLDER / "README.md").read_text("utf-8")
+    lines = re.findall(r"^\$ (?:docker compose .* job )?(h5dask .+)$", text, re.MULTILINE)
     return [shlex.split(line) for line in lines]
 
 
@@ -117,5 +118,5 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
         if name == "ExecStart":
             yield "systemd", shlex.split(value.replace("%i", "clean_episodes"))
     for _, command in cron_lines():
-        start, end = command.index(".venv"), command.index(">>")
+        start, end = command.index(".venv"), command.index(" >")
         yield "crontab", shlex.split(command[start:end])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -70,10 +71,10 @@ class Installed:
 
     def run(self) -> int:
         """Run the pipeline in this process, with the arguments of the command; return its exit."""
-        work = self.command.partition(" >>")[0]
+        work = self.command.partition(" >/dev/null ")[0]
         module, *args = shlex.split(work.partition(" -m ")[2])
         log = self.folder / "var" / "log" / "h5dask" / f"{NAME}.log"
-        with log.open("a") as out, redirect_stdout(out), redirect_stderr(out):
+        with log.open("a") as out, redirect_stdout(io.StringIO()), redirect_stderr(out):
             code: int = import_module(module).main(args)
         return code
 
@@ -84,8 +85,8 @@ class Installed:
 
     def said(self) -> list[str]:
         """Return the sentences among it."""
-        lines = [line for line in self.log().splitlines() if line.startswith("{")]
-        return [told["text"] for told in map(json.loads, lines) if "text" in told]
+        lines = map(json.loads, self.log().splitlines())  # each of them is one of JSON
+        return [told["text"] for told in lines if "text" in told]
 
     def ended(self) -> list[Counter[str]]:
         """Return of each run how many steps ended how: {"done": 2}."""

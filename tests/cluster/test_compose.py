@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.architecture import ROOT
 from tests.cluster.reading import FOLDER, broken, documents, services
 
 FILE = FOLDER / "compose.yaml"
@@ -81,3 +85,16 @@ def test_what_is_waited_for_says_when_it_is_ready() -> None:
         for other, wanted in one.get("depends_on", {}).items():
             assert wanted == {"condition": "service_healthy"}
             assert "healthcheck" in services()[other]
+
+
+def test_what_the_store_is_given_first_is_there() -> None:
+    text = (FOLDER / "README.md").read_text("utf-8")
+    line = re.compile(r'run --rm -v "\$PWD/(.+):(/\w+):ro" job (.+)$', re.MULTILINE)
+    ((folder, at, words),) = line.findall(text)
+    verb, given, option, target = shlex.split(words)[1:]
+    assert (verb, option) == ("concat", "--output")
+    assert (ROOT / folder / given.removeprefix(f"{at}/")).is_file()
+    (pattern,) = (word for word in services()["job"]["command"] if word.startswith("s3://"))
+    assert fnmatch(target, pattern)
+    after = text[text.index(words) :]
+    assert "run --rm job\n" in after

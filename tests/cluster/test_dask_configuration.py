@@ -16,6 +16,7 @@ import yaml
 from dask.utils import parse_bytes, parse_timedelta
 
 from h5dask import blocks
+from h5dask.cli import settings
 from h5dask.workers.settings import SETTINGS
 from tests.architecture import ROOT
 from tests.cluster.reading import FOLDER, Document, broken, documents
@@ -125,6 +126,12 @@ def test_all_settings_of_ours_are_there_with_their_defaults() -> None:
     assert {name: amount(value) for name, value in told.items()} == {
         name: amount(value) for name, value in meant.items()
     }
+
+
+def test_each_of_ours_is_judged_where_a_verb_begins() -> None:
+    assert set(settings.KNOWN) == set(settings_of_ours())
+    with dask.config.set(h5dask=LIMITS["h5dask"]):
+        settings.refuse_wrong()
 
 
 def test_what_workers_started_here_are_given_others_are_given_too() -> None:

@@ -5,6 +5,7 @@ The command is the crontab's own; cron itself is in tests/servers/test_cron.py.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -61,6 +62,7 @@ def test_a_run_makes_up_for_those_that_were_missed(installed: Installed) -> None
     assert installed.made()["monday.h5"] == before["monday.h5"]
 
 
+@pytest.mark.soak  # the next one asks the same of four files
 def test_of_runs_that_are_due_at_once_one_works(installed: Installed) -> None:
     started = [installed.start() for _ in range(2)]
     assert [one.communicate(timeout=SECONDS)[0] for one in started] == [""] * 2
@@ -80,6 +82,7 @@ def test_of_runs_that_are_due_at_once_one_makes_all(installed: Installed) -> Non
     whole(installed, *names)
     ended = installed.ended()
     assert sum(one["done"] for one in ended) == len(names) + 1
+    assert sum(one["set aside"] for one in ended) == 0
     assert [one["busy"] for one in ended if one["busy"]] in ([], [1])
     assert installed.run() == 0
     assert installed.ended()[-1] == Counter(current=len(names) + 1)
@@ -133,15 +136,30 @@ def test_a_bad_input_is_set_aside_and_told_each_time(installed: Installed) -> No
         Counter({"done": 2, "set aside": 1}),
         Counter({"current": 2, "set aside": 1}),
     ]
-    assert any("torn.h5" in text for text in installed.said())
+    told = [one for one in map(json.loads, installed.log().splitlines()) if "what" in one]
+    aside = [one for one in told if one["what"] == "set aside"]
+    torn, output = installed.landing / "torn.h5", installed.output / "torn.h5"
+    assert [one["input"] for one in aside] == [str(torn)] * 2
+    assert [one["output"] for one in aside] == [str(output)] * 2
+    assert all(one["why"].startswith(f"{torn}: ") for one in aside)
     whole(installed, "monday.h5")
+
+
+def test_a_folder_without_files_is_nothing_to_do(installed: Installed) -> None:
+    (installed.landing / "monday.h5").unlink()
+    assert installed.run() == 0
+    assert installed.said() == [f"nothing to do: no *.h5 in {installed.landing}"]
+    installed.landing.rmdir()
+    assert installed.run() == 2
 
 
 def test_what_cannot_run_is_told(installed: Installed) -> None:
     config = installed.folder / "etc" / "h5dask" / "clean_episodes.toml"
     config.write_text(config.read_text() + "[clean]\nsampel = 0.5\n")
     assert installed.run() == 2
-    assert "sampel" in installed.log()
+    (told,) = map(json.loads, installed.log().splitlines())
+    assert told["event"] == "error"
+    assert "sampel" in told["text"]
     assert not installed.output.exists()
 
 
@@ -152,4 +170,4 @@ def test_cron_mails_how_it_ended_where_that_was_not_well(installed: Installed, c
     mail = installed.start().communicate(timeout=SECONDS)[0]
     log = f"{installed.folder}/var/log/h5dask/clean_episodes.log"
     assert mail == (f"clean_episodes: exit {code}; see {log}\n" if code else "")
-    assert installed.log() == "works\nfails\n"
+    assert installed.log() == "fails\n"

@@ -25,6 +25,12 @@ COMMANDS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand where a folder of logs may be made."""
+    monkeypatch.chdir(tmp_path)
+
+
 def suggested() -> str:
     """Return the file with what is only suggested in force."""
     return re.sub(r"^# (\w+ = |\[)", r"\1", TEXT, flags=re.MULTILINE)

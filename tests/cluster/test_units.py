@@ -64,6 +64,7 @@ def test_a_service_writes_where_it_may_and_nowhere_else() -> None:
     caches = [value for _, name, value in unit("service") if name == "Environment"][-1]
     assert caches == "H5DASK_CACHE=%C/h5dask/indexes NUMBA_CACHE_DIR=%C/h5dask/kernels"
     assert told["CacheDirectory"] == "h5dask"
+    assert told["ReadWritePaths"].startswith("-/")  # where all lies in a store, there is no /data
 
 
 def cron_s_verdict(text: str, folder: Path) -> tuple[int, str]:
@@ -114,7 +115,7 @@ def test_cron_mails_one_line_and_only_where_something_is_wrong() -> None:
         assert "%" not in command  # to cron it is the end of a line
         assert "flock" not in command
         work, _, otherwise = command.partition(" || ")
-        (log,) = re.findall(r">>(\S+) 2>&1$", work)
+        (log,) = re.findall(r" >/dev/null 2>>(\S+)$", work)
         assert otherwise.startswith("echo ")
         assert log in otherwise
         assert "$?" in otherwise
@@ -126,5 +127,5 @@ def test_cron_and_systemd_run_the_same() -> None:
         (name,) = re.findall(r"-m pipelines\.(\w+)", command)
         folder, _, rest = command.partition(" && ")
         assert folder == "cd /srv/h5dask"
-        run = rest.partition(" >>")[0]
+        run = rest.partition(" >")[0]
         assert f"/srv/h5dask/{run}" == start.replace("%i", name)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 import h5dask
-from h5dask.errors import Refused
+from h5dask.errors import NotFound, Refused
 from h5dask.jobs import Job, Policy
 from h5dask.jobs.several import run_each
 from h5dask.testing import example
@@ -63,6 +65,34 @@ def test_inputs_that_vanished(policy: str, landing: Bucket) -> None:
     assert whats(landing, vanished=policy)["1.h5"] == "vanished"
     kept = [one for one in landing.names() if one.startswith("out/1.h5")]
     assert kept == (["out/1.h5", "out/1.h5.run.json"] if policy == "keep" else [])
+
+
+def test_only_what_was_changed_since(landing: Bucket) -> None:
+    info = landing.filesystem.info(f"{landing.url}/in/0.h5")
+    changed = info["LastModified"]
+    assert set(whats(landing, since=changed + timedelta(days=1)).values()) == {"current"}
+    assert [one for one in landing.names() if one.startswith("out/") and one.endswith(".h5")] == []
+    assert set(whats(landing, since=changed - timedelta(days=1)).values()) == {"done"}
+
+
+def test_a_store_that_tells_no_times(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def untold(*_: Any) -> Any:
+        raise NotImplementedError
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/untold/a.h5", b"no HDF5")
+    monkeypatch.setattr(type(memory), "modified", untold)
+    policy = Policy(since=datetime(2020, 1, 1, tzinfo=UTC))
+    with pytest.raises(Refused, match=r"--since: memory://untold/a.h5: its store doesn't tell"):
+        run_each(copied, "memory://untold/a.h5", tmp_path, policy=policy)
+
+
+def test_a_folder_that_is_not_there(landing: Bucket) -> None:
+    with pytest.raises(NotFound, match=r"wrong: no \*\.h5 in s3://.*/wrong; check the folder"):
+        run_each(
+            copied, f"{landing.url}/wrong/*.h5", f"{landing.url}/out",
+            storage_options=landing.options,
+        )  # fmt: skip
 
 
 def test_outputs_in_the_folder_of_the_inputs(landing: Bucket) -> None:

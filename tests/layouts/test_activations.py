@@ -238,6 +238,23 @@ def test_sizes_say_what_attributes_count() -> None:
     assert LAYOUT.derive(groups, {}, {"layer": (13,)})["metadata", "model_info", "layer_num"] == 13
 
 
+@pytest.mark.parametrize(
+    ("scenarios", "says", "expected", "level"),
+    [
+        ({"a": PLAIN, "b": PLAIN}, 7, "6, 3 samples of each of 2 scenarios", "problem"),
+        ({"a": PLAIN, "b": PLAIN}, 3, "6, 3 samples of each of 2 scenarios", "note"),
+        ({"a": {"": 4}, "b": PLAIN}, 9, "7, the samples of all 2 scenarios", "problem"),
+        ({"a": {"": 4}, "b": PLAIN}, 4, "7, the samples of all 2 scenarios", "note"),
+    ],
+)
+def test_the_total_is_of_all_scenarios(
+    scenarios: Scenarios, says: int, expected: str, level: str
+) -> None:
+    (problem,) = problems(LAYOUT, file(scenarios, num_samples=says))
+    assert (problem.found, problem.expected) == (f"attribute 'num_samples' is {says}", expected)
+    assert problem.level == level
+
+
 def test_layers_must_be_those_of_the_names() -> None:
     found = file({"base": PLAIN})
     wrong = {**found.attrs, "metadata": file({"base": PLAIN}, layer=4).attrs["metadata"]}

@@ -1,15 +1,19 @@
 """Whether distances, labels and ratios agree with the vectors, by brute force in numpy."""
 
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+import h5dask
 from h5dask import layouts
 from h5dask.layouts._distances import CONVENTIONS, convention
+from h5dask.testing import example
 
 Array = np.ndarray[Any, Any]
 LAYOUT = layouts.get("ann")
@@ -190,6 +194,16 @@ def test_neighbors_of_another_label_and_labels_of_too_few_rows() -> None:
     lines = said(few)
     assert "1 labels of queries with fewer rows than neighbors" in lines[1]
     assert "label 8 has 3 rows; expected at least 4" in lines[1]
+
+
+@pytest.mark.parametrize(("name", "ours"), [("cosine", "angular"), ("L2", "euclidean")])
+def test_other_names_of_metrics_are_told(name: str, ours: str, tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    h5dask.write_dataset(example("ann"), path)
+    with h5py.File(path, "r+") as f:
+        f.attrs["distance"] = name
+    (problem,) = h5dask.validate(path)
+    assert problem.way_out == f"{name.lower()} is {ours!r} here: write {ours!r}"
 
 
 def test_zero_vectors_matter_to_angles_only() -> None:

@@ -528,7 +528,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no pairs": (
         lambda: contrast(labelled(VALUES, {"a": range(6), "b": range(6)})),
-        "pairs: found none; the scenarios are 'a', 'b'; name them",
+        "pairs: found none by name .*; the scenarios are 'a', 'b'; name them",
     ),
     "an unknown scenario": (
         lambda: contrast(X, pairs=[("matching_q", "z")]),
@@ -559,6 +559,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "no variable": (
         lambda: contrast(DS.drop_vars("activations").assign(n=("record", range(12)))),
         r"contrast: found 0 variables of numbers along record.*\(none\)",
+    ),
+    "a layer without its dim": (
+        lambda: contrast(DS.isel(layer=1)),
+        rf"contrast: found 0 variables .*\(none\); keep the dim: sel\(layer=\[{LAYERS[1]}\]\)$",
     ),
     "an unknown variable": (
         lambda: variable_of(DS, "logits"),

@@ -168,8 +168,8 @@ ROWS = xr.Dataset(
 @pytest.mark.parametrize(
     ("by", "dims", "text"),
     [
-        ("knd", ["row"], "by: found 'knd'; expected one of kind;"),
-        ("knd", ["depth"], "by: found 'knd'; expected one of none here;"),
+        ("knd", ["row"], "by: found 'knd'; expected one of kind$"),
+        ("knd", ["depth"], "by: found 'knd'; expected one of none here$"),
         ("word", ["row"], r"by: 'word' is along \['col'\].*\['row'\]; expected one of kind"),
         ("table", ["row"], r"by: 'table' is along \['row', 'col'\]"),
         (["kind", "word"], ["row", "col"], "by: found kind along row, word along col; .*one dim"),
@@ -190,6 +190,14 @@ ROWS = xr.Dataset(
 def test_what_labels_no_rows_is_refused(by: By, dims: list[str], text: str) -> None:
     with pytest.raises(Refused, match=text):
         labelling(ROWS, by, dims)
+
+
+def test_a_part_says_that_the_whole_may_have_the_label() -> None:
+    text = "by: found 'nothing'; expected one of .*; pass ds where the coordinate lies there$"
+    with pytest.raises(Refused, match=text):
+        labelling(ROWS.x, "nothing", ["row"])
+    with pytest.raises(Refused, match=r"by: found 'nothing'; expected one of [^;]*$"):
+        labelling(ROWS, "nothing", ["row"])
 
 
 def test_owners_cut_apart_from_what_they_own_are_refused() -> None:

@@ -418,6 +418,45 @@ def test_itself_is_no_neighbor_that_can_be_asked_for() -> None:
         knn(base, query, k=2, exclude_self=True)
 
 
+def test_arrays_of_numpy_and_dask_are_vectors() -> None:
+    base, query = both("normal", ("f4", "f4"), 0)
+    named = [xr.DataArray(x, dims=(d, "feature")) for x, d in ((base, "vector"), (query, "query"))]
+    expected = knn(*named, k=3)
+    xr.testing.assert_identical(knn(base, query, k=3), expected)
+    parts = [da.from_array(x, (7, 2)) for x in (base, query)]
+    found = knn(*parts, k=3)
+    assert found.neighbors.chunks is not None
+    np.testing.assert_array_equal(found.neighbors, expected.neighbors)
+    near = neighbors_within(*named, radius=1.0)
+    for one in ((base, query), parts):
+        xr.testing.assert_identical(neighbors_within(*one, radius=1.0), near)
+
+
+NO_VECTORS = {
+    "path": ("a.npy", r"^base: found 'a\.npy'; expected vectors; open them: open_vectors\(path\)$"),
+    "list": ([[1.0]], "^base: found a list; expected an array of vectors and their features$"),
+    "dataset": (
+        xr.Dataset({"train": (("vector", "feature"), np.eye(2)), "n": 1}),
+        "^base: found a Dataset; expected an array of vectors; its arrays of two dims are train$",
+    ),
+    "one vector": (np.ones(3), r"^base: found \{'dim_0': 3\}; expected two dims, of vectors"),
+}
+
+
+@pytest.mark.parametrize(("base", "text"), NO_VECTORS.values(), ids=NO_VECTORS)
+def test_what_is_no_vectors(base: Any, text: str) -> None:
+    query = simple()[1][:, :3]
+    with pytest.raises(Refused, match=text):
+        knn(base, query, k=1)
+    with pytest.raises(Refused, match=text):
+        neighbors_within(base, query, radius=1.0)
+
+
+def test_other_names_of_metrics_are_told() -> None:
+    with pytest.raises(Refused, match="cosine is 'angular' here, l2 is 'euclidean' here, dot is"):
+        knn(*simple(), k=3, metric="cosine")
+
+
 @pytest.mark.parametrize("metric", ["cosine", "", "Euclidean"])
 def test_an_unknown_metric(metric: str) -> None:
     message = f"metric: found {metric!r}; expected one of 'euclidean', 'ip', 'angular'"

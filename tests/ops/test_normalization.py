@@ -480,7 +480,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "unknown way to fit": (lambda: fit(X, "L2", dim="row"), "how: found 'L2'; expected one of"),
     "text": (lambda: normalize(TEXT, dim="a"), "words: found text; expected numbers"),
     "text to fit": (lambda: fit(TEXT, "zscore", dim="a"), "words: found text; expected numbers"),
-    "no dims": (lambda: normalize(X), "dim: found None; expected the dims .* or fitted="),
+    "no dims": (lambda: normalize(X), "dim: found None, expected the dims .* or fitted="),
     "unknown dim": (
         lambda: normalize(X, dim="hidden"),
         "x: found no dim hidden; expected of row, layer, column",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +88,10 @@ def test_names_that_are_alike_in_several_ways() -> None:
 
 
 def test_no_pairs() -> None:
-    text = r"found none; the scenarios are 'a', 'b'; name them, pairs=\[\(name, name\)\]"
+    text = (
+        r"found none by name \(matching_X with non_matching_X, or a scenario's branches "
+        r"\('matching', 'nonmatching'\)\); the scenarios are 'a', 'b'; name them, pairs=\[\(name, "
+    )
     with pytest.raises(Refused, match=text):
         pairs_of(records([("a", ""), ("b", M)]))
     with pytest.raises(Refused, match="found none; the scenarios are 'p'"):
@@ -127,6 +131,16 @@ def test_everything_wrong_with_what_is_told() -> None:
         "pairs: found ('a',); a pair is two names, such as ('a', 'b')",
         "pairs: found 'a - b' 2 times",
     ]
+
+
+@pytest.mark.parametrize(
+    ("told", "meant"),
+    [(("a", "b"), "'a', 'b'"), (["a", "b", "p"], "name, name"), ("ab", "name, name")],
+)
+def test_names_in_no_list(told: Any, meant: str) -> None:
+    with pytest.raises(Refused, match="pairs") as refused:
+        pairs_of(records([("a", ""), ("b", M)]), told)
+    assert str(refused.value) == f"pairs: found {told!r}; expected a list: pairs=[({meant})]"
 
 
 def test_missing_coords() -> None:

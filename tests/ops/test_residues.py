@@ -23,6 +23,7 @@ from h5dask.indexes import RaggedIndex
 from h5dask.ops.cost import SCRATCH
 from h5dask.ops.residues import RESULTS, profile, profile_cost
 from h5dask.positions import elements_of
+from h5dask.results import open_any, write_result
 from tests.files.proteins import VARIANTS
 
 ALPHABET = "ACDEFGHIKLMNPQRSTVWYX"
@@ -182,17 +183,51 @@ def test_labels() -> None:
     assert found.row_size.values.tolist() == [LENGTHS[k] for k, _, _ in keys]
     assert found.n_samples.values.tolist() == [GRIDS[k][0] for k, _, _ in keys]
     assert isinstance(found.xindexes["structure"], RaggedIndex)
-    for name in ("structure", "noise", "temperature"):
-        assert np.array_equal(found[name].values[found.in_profile], ds[name])
+    for name in ("structure", "noise", "temperature", "structure_id"):
+        assert np.array_equal(found[f"of_{name}"], ds[name])
     assert np.array_equal(found["sample"], ds["sample"])
     assert np.array_equal(found.pseudo_perplexity, ds.pseudo_perplexity)
     assert "".join(found.aa.values) == ALPHABET
     one = found.sel(structure=4, noise=1, temperature=0)
     assert one.entropy.shape == (9,)
     scored = ds.assign(score=found.score)
-    assert np.array_equal(
-        scored.sel(structure=4).score, found.score[found.structure[found.in_profile] == 4]
-    )
+    assert np.array_equal(scored.sel(structure=4).score, found.score[found.of_structure == 4])
+
+
+def test_sequences_tell_their_own_labels(tmp_path: Path) -> None:
+    ds = sequences(names={k: f"s{k}" for k in LENGTHS})
+    found = profile(ds)
+    of_one = found.sel(structure=4, of_structure=4)
+    assert (of_one.sizes["profile"], of_one.sizes["position"]) == (4, 36)
+    wanted = found.score.values[ds.structure.values == 4]
+    assert of_one.score.values.tolist() == wanted.tolist()
+    assert of_one.score.sel(of_noise=1).sample.values.tolist() == [0, 0, 1, 1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        means = found.score.groupby("of_structure").mean()
+    assert float(means.sel(of_structure=4)) == pytest.approx(wanted.mean())
+    frame = found.score.to_dataframe()
+    assert frame.of_structure_id.tolist() == ds.structure_id.values.tolist()
+    write_result(found, tmp_path / "a.nc")
+    kept = open_any(str(tmp_path / "a.nc"))
+    assert kept.score.sel(of_structure=4).values.tolist() == wanted.tolist()
+
+
+def test_the_best_by_score(tmp_path: Path) -> None:
+    ds = sequences({1: 4, 2: 6}, {1: (9, 1, 1), 2: (8, 1, 1)}).chunk(residue=5)
+    found = profile(ds)
+    order = np.argsort(found.score.values)[:5]
+    best = h5dask.take(ds, found.score.values.argsort()[:5])
+    h5dask.write_fasta(best, tmp_path / "best.fasta", score=found.score[order])
+    offsets = np.append(0, np.cumsum(ds.row_size.values))
+    letters = [
+        "".join(ALPHABET[i] for i in ds.sequences.values[offsets[k] : offsets[k + 1]])
+        for k in order
+    ]
+    assert (tmp_path / "best.fasta").read_text().splitlines()[1::2] == letters
+    assert h5dask.letters(h5dask.take(ds, found.score < 1)).sizes == {
+        "sequence": int((found.score < 1).sum())
+    }
 
 
 def taken(ds: xr.Dataset, rows: NDArray[np.int64]) -> xr.Dataset:

@@ -6,17 +6,21 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
 
 import h5dask
 from h5dask import config
+from h5dask.jobs import Job
 from h5dask.layouts import episodes
 from h5dask.testing import example
+from pipelines import clean_episodes
 from pipelines.clean_episodes import Config, main
 
 N_ROWS = 40
@@ -114,6 +118,63 @@ def test_what_is_chosen(landing: Path) -> None:
     lengths = result(landing).metadata_episode_length.values
     assert lengths.tolist() == [*range(22, N_ROWS, 2)]
     assert not (landing.parent / "out" / "a.h5").exists()  # none of its episodes is chosen
+    record = json.loads((landing.parent / "out" / "b.h5.run.json").read_text())
+    assert record["counts"]["not_chosen"] == N_ROWS - 9  # with 22, 24, ... 38 they are all
+
+
+@pytest.mark.parametrize(
+    ("where", "chosen"),
+    [
+        ('task in ["pick"] & episode_length < 9', [0, 2, 4, 6, 8]),
+        ('task.str.startswith("pl") and not episode_length > 9\n', [1, 3, 5, 7, 9]),
+        ("episode_length.isin([4, 6]) or `episode_length` == 8", [4, 6, 8]),
+    ],
+)
+def test_what_a_condition_may_say(where: str, chosen: list[int], landing: Path) -> None:
+    assert run(landing, where=where, bad="repair", normalize=False) == 0
+    lengths = result(landing).metadata_episode_length.values.tolist()
+    assert lengths == [one for one in chosen if one != 7]  # a row of zeros
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("episode_length", "found int32, expected true or false for each episode, such as"
+                           " episode_length == 1"),
+        ("True", "found bool, expected true or false for each episode"),
+        ("sucess > 3", "name 'sucess' is not defined; the fields are"),
+        ("success >", "invalid syntax in 'success >'"),
+        ("@os.getpid() > 1", "invalid syntax"),
+        ("success.to_csv('@')", "found .to_csv, expected one of .str"),
+        ("success.__class__ == 1", "found .__class__, expected one of .str"),
+        ("success[0]", "found 'success[0]', expected fields that are compared"),
+    ],
+)  # fmt: skip
+def test_what_is_no_condition_is_set_aside_by_the_input_s_name(
+    where: str, said: str, landing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = landing.parent / "written.csv"
+    (landing / "a.h5").unlink()
+    assert run(landing, where=where.replace("@'", f"{there}'")) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"set aside: {landing / 'b.h5'}: clean.where: ")
+    assert said in told
+    assert not there.exists()
+    assert not (landing.parent / "out" / "b.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("clean", "said"),
+    [
+        ({"sample_by": "tsak"}, "clean.sample_by: no field 'tsak'; the fields are"),
+        ({"sample": 1.5}, "clean.sample: found 1.5, expected a part from 0 to 1"),
+    ],
+)
+def test_what_is_no_sample(
+    clean: dict[str, Any], said: str, landing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(landing, **clean) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_a_sample_is_the_same_for_a_seed_and_keeps_shares(landing: Path) -> None:
@@ -142,7 +203,7 @@ def test_inputs_are_merged_under_their_data_sets(landing: Path) -> None:
     h5dask.write_dataset(
         ds.assign(metadata_dataset=("episode", told)), landing / "b.h5", overwrite=True
     )
-    assert run(landing, merge="all.h5") == 0
+    assert run(landing, merge="all") == 0
     made = result(landing, "all.h5")
     names, ids = made.metadata_dataset.values, made.episode_ids.values
     assert [*dict.fromkeys(names)] == ["a", "droid", "b"]
@@ -178,6 +239,66 @@ def test_a_bad_input_is_set_aside_and_told(
     assert run(landing, "--strict") == 2
 
 
+def test_a_file_of_another_layout_is_set_aside(
+    landing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with h5py.File(landing / "c.h5", "w") as file:
+        file["train"] = np.zeros((3, 2), "f4")
+    assert run(landing) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert told[0].startswith(f"set aside: {landing / 'c.h5'}: ")
+    assert (landing.parent / "out" / "report.html").exists()
+
+
+def test_files_that_do_not_join_are_cleaned_without_a_report(
+    landing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    h5dask.write_dataset(dirty().drop_vars("metadata_task"), landing / "c.h5")
+    (landing / "a.h5").unlink()
+    out = landing.parent / "out"
+    for _ in range(2):
+        assert run(landing) == 1
+        (told,) = capsys.readouterr().err.splitlines()
+        assert told == (
+            "set aside: report.html: 2 files can't be drawn together: task is in "
+            f'{out / "b.h5"} and not in {out / "c.h5"}; leave it out: clean.drop = ["task"]'
+        )
+    assert sorted(path.name for path in out.glob("*.h5")) == ["b.h5", "c.h5"]
+    assert not (out / "report.html").exists()
+    assert run(landing, "--strict") == 2
+    assert run(landing, merge="all.h5") == 2
+    assert 'leave it out: clean.drop = ["task"]' in capsys.readouterr().err
+    assert run(landing, merge="all.h5", drop=["task"]) == 0
+    assert result(landing, "all.h5").sizes["episode"] == 2 * (N_ROWS - 4)
+
+
+def test_what_was_left_out_is_told(landing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (landing.parent / "clean.toml").write_text(
+        'landing = "landing"\noutput = "out"\n[clean]\nwhere = "task == \'pick\'"'
+    )
+    (landing / "a.h5").unlink()
+    assert main([str(landing.parent / "clean.toml")]) == 0
+    told = capsys.readouterr().err.splitlines()
+    # 3, 5, 7 and 11 are bad, and have another task.
+    assert told == [f"b.h5: {N_ROWS // 2} not chosen, {N_ROWS // 2} read", "2 done"]
+
+
+def test_a_folder_without_files_is_nothing_to_do(
+    landing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in landing.iterdir():
+        path.unlink()
+    for options in ([], ["--plan"], ["--log-json"]):
+        assert run(landing) == 0
+        assert main([str(landing.parent / "clean.toml"), *options]) == 0
+        told = capsys.readouterr()
+        assert f"nothing to do: no *.h5 in {landing}" in told.err
+        assert told.out == ""
+    landing.rmdir()
+    assert run(landing) == 2
+
+
 def test_only_what_is_new_is_done(landing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(landing) == 0
     h5dask.write_dataset(example("episodes", 5), landing / "c.h5")
@@ -196,6 +317,45 @@ def test_a_plan_runs_nothing(landing: Path, capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr().out
     assert all(word in said for word in ("a.h5", "b.h5", "episodes", "scan", "write"))
     assert not (landing.parent / "out").exists()
+
+
+@pytest.mark.filterwarnings("always:set aside:UserWarning")
+def test_a_plan_tells_what_would_be_set_aside(
+    landing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (landing / "c.h5").write_text("no HDF5")
+    h5dask.write_dataset(dirty().isel(feature=slice(4)), landing / "d.h5")
+    assert run(landing, "--plan", "workers=4,cores=2,memory=8GB") == 0
+    said = capsys.readouterr()
+    assert said.err.startswith(f"Warning: set aside: {landing / 'c.h5'}: ")
+    assert said.err.count("\n") == 1
+    for name in ("a.h5", "b.h5", "d.h5"):  # which don't join
+        assert name in said.out
+    assert not (landing.parent / "out").exists()
+
+
+def test_errors_are_lines_of_json_too(landing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(landing, "--log-json", wehre="x") == 2
+    (told,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert told["event"] == "error"
+    assert "wehre" in told["text"]
+
+
+@pytest.mark.filterwarnings("always:that embeddings are strange:UserWarning")
+def test_warnings_are_lines_of_json_too(
+    landing: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def drawn(job: Job) -> None:
+        warnings.warn("that embeddings are strange", UserWarning, stacklevel=1)
+        Path(job.part()).write_text("a page", encoding="utf-8")
+
+    assert run(landing, merge="all.h5") == 0
+    monkeypatch.setattr(clean_episodes, "drawn", drawn)
+    assert main([str(landing.parent / "clean.toml"), "--log-json", "--force"]) == 0
+    told = map(json.loads, capsys.readouterr().err.splitlines())
+    (warned,) = (one for one in told if one["event"] == "warning")
+    assert warned["text"] == "Warning: that embeddings are strange"
+    assert warned["output"] == str(landing.parent / "out" / "report.html")
 
 
 def test_the_example_is_a_config(landing: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,6 +133,17 @@ def test_an_input_that_cannot_be_compared_as_asked_is_set_aside(landing: Path) -
     assert "layers: found 4; expected of 3, 13" in one["why"]
 
 
+def test_a_file_of_another_layout_is_set_aside(landing: Path) -> None:
+    h5dask.write_dataset(example("ann"), landing / "other.h5")
+    (landing / "both.h5").unlink()
+    assert run(landing) == 1
+    out = landing.parent / "out"
+    for step in ("statistics", "logits", "normalized", "reports"):
+        told = json.loads((out / step / "h5dask.run.json").read_text())["inputs"]
+        assert [one["what"] for one in told] == ["done", "set aside"]
+        assert told[1]["why"].startswith(f"{landing / 'other.h5'}: holds none of the datasets")
+
+
 def test_a_plan_runs_nothing(landing: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(landing, "--plan") == 0
     assert "summarize" in capsys.readouterr().out

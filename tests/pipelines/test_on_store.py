@@ -133,7 +133,8 @@ def test_a_benchmark(landing: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPa
     same(bucket, landing.parent, "made.h5")
 
 
-def test_a_campaign(landing: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def campaign(landing: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Merge two files of a campaign on disk and in the store; return the pipeline's config."""
     for name, variant in (("a", "newer_grid"), ("b", "campaign_with_logits")):
         VARIANTS[variant].write(landing / f"{name}.h5")
     text = 'landing = "@/landing"\noutput = "@/out"\nsettle = 0.0'
@@ -147,6 +148,18 @@ def test_a_campaign(landing: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPat
     same(bucket, landing.parent, "out/merged.h5")
     fasta = bucket.content("out/sequences.fasta")
     assert fasta == (landing.parent / "out/sequences.fasta").read_bytes()
+    return text
+
+
+def test_a_campaign(landing: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign(landing, bucket, monkeypatch)
+
+
+@pytest.mark.soak  # test_merge_campaign.py lets one on disk grow in every run
+def test_a_campaign_that_grows(
+    landing: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = campaign(landing, bucket, monkeypatch)
     VARIANTS["campaign"].write(landing / "c.h5")
     bucket.place("landing/c.h5", (landing / "c.h5").read_bytes())
     made(merge_campaign.main, text, landing, bucket, monkeypatch)

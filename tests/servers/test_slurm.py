@@ -58,7 +58,7 @@ def written(tmp_path: Path) -> Written:
         keys |= {
             "walltime": '"00:10:00"',
             "interface": '"lo"',
-            "log_directory": '"logs"',
+            "log_directory": f'"{tmp_path}/logs"',
             **changed,
         }
         file = tmp_path / "slurm.toml"

@@ -52,7 +52,8 @@ def test_a_description_in_small_steps_is_that_of_the_file(name: str):
 @pytest.mark.usefixtures("small_steps")
 def test_many_groups_of_one_kind(tmp_path: Path):
     path = tmp_path / "many.h5"
-    ds = h5dask.open_dataset([example_file("proteins")] * 40)
+    with pytest.warns(UserWarning, match="named 40 times"):
+        ds = h5dask.open_dataset([example_file("proteins")] * 40)
     h5dask.write_dataset(ds, path, layout="proteins")
     expected = describe(str(path), subject="a.h5", fingerprint="f")
     (contents, _), _ = described(Fake(path.read_bytes()))
@@ -119,6 +120,27 @@ def test_bytes_that_arent_here_are_never_read():
 def test_what_isnt_hdf5_is_told(content: bytes, said: str):
     with pytest.raises(CorruptInput, match=said):
         described(Fake(content))
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (".ivecs", r"\.ivecs holds ids: h5dask recall reads it$"),
+        (".bin", r"\.bin holds ids: h5dask recall reads it$"),
+        (".FBIN", r"\.fbin holds vectors: open_vectors reads it$"),
+        (".parquet", r"\.parquet holds vectors: open_vectors reads it$"),
+        (
+            ".npy",
+            r"\.npy holds vectors, which open_vectors reads, or ids, which h5dask recall reads$",
+        ),
+        (".txt", r"check the path and the download$"),
+    ],
+)
+def test_what_reads_another_file_is_told(ending: str, said: str, tmp_path: Path) -> None:
+    path = str(tmp_path / f"a{ending}")
+    Path(path).write_bytes(bytes(100))
+    with pytest.raises(CorruptInput, match=r"not an HDF5 file \(no HDF5 signature\); " + said):
+        describe(path, subject=path, fingerprint="")
 
 
 def test_an_error_that_lacks_nothing_is_told_as_it_is():

@@ -97,6 +97,13 @@ def test_nothing_is_followed(source: Path, path: str) -> None:
     assert not source.with_name("target.h5").exists()
 
 
+def test_a_file_that_is_open_with_locks_is_copied_from_and_stays_open(source: Path) -> None:
+    with h5py.File(source) as held:
+        with h5py.File(copied(source, "deep")) as f:
+            assert f["deep/table"].attrs["unit"] == "m"
+        assert held["a"][:].tolist() == [0, 1, 2]
+
+
 def references(path: Path) -> None:
     with h5py.File(path, "w") as f:
         f["a"] = np.arange(3, dtype="<i4")

@@ -51,7 +51,7 @@ def start_jobs(file: str) -> Client:
     asked = load(file)
     _refuse_without_library(file)
     queue.refuse_absent()
-    queue.refuse_misfit(asked, file)
+    queue.refuse_misfit(asked, file, queue.queues())
     _refuse_network(asked, file)
     make_log_folder(asked, file)
     name = f"h5dask-{uuid.uuid4().hex[:8]}"

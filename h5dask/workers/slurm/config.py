@@ -7,14 +7,14 @@ import os
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from dask.utils import parse_bytes, parse_timedelta
 
 from h5dask import config
 from h5dask.config.fields import Words
-from h5dask.config.paths import Output, Unfit
+from h5dask.config.paths import Unfit
 from h5dask.errors import AccessDenied, Refused
 
 _WALLTIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<rest>\d+(?::\d+){0,2})")
@@ -137,8 +137,9 @@ class Slurm:
     local_directory: Word | None = None
     """Folder on the node's own disk for what workers put there; $$NAME is a variable of the node.
     Without it the system's temporary folder."""
-    log_directory: Output | None = None
-    """Folder, which nodes see, for what jobs print; without it nobody reads that."""
+    log_directory: Word | None = None
+    """Folder, which nodes see, for what jobs print; a relative one starts where one stands when
+    jobs are asked for. Without it nobody reads that."""
     python: Word | None = None
     """Python on the nodes; without it the one that runs here."""
     prologue: tuple[Line, ...] = ()
@@ -207,7 +208,9 @@ def load(file: str) -> Slurm:
         )
     if wrong:
         raise Refused("\n".join(f"{file}: {one}" for one in wrong))
-    return read
+    if read.log_directory is None:
+        return read
+    return replace(read, log_directory=os.path.abspath(os.path.expanduser(read.log_directory)))
 
 
 def make_log_folder(asked: Slurm, file: str) -> None:

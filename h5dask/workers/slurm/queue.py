@@ -46,9 +46,14 @@ class Listed:
     """Why it is there."""
 
 
+def is_here(program: str) -> bool:
+    """Return whether this machine has one of SLURM's programs."""
+    return shutil.which(program) is not None
+
+
 def refuse_absent() -> None:
     """Raise NotFound where SLURM's programs aren't here."""
-    absent = [name for name in PROGRAMS if shutil.which(name) is None]
+    absent = [name for name in PROGRAMS if not is_here(name)]
     if absent:
         raise NotFound(
             f"{', '.join(absent)}: no such program on PATH; start from a machine that submits jobs "
@@ -178,7 +183,7 @@ def _among(name: str, names: Sequence[str]) -> str:
     return f"{' or '.join(map(repr, shown))}{more}; `sinfo` lists them"
 
 
-def refuse_misfit(asked: Slurm, file: str) -> None:
+def refuse_misfit(asked: Slurm, file: str, there: Sequence[Queue]) -> None:
     """Raise Refused where SLURM, as it is now, would never start such jobs."""
-    if wrong := misfits(asked, queues()):
+    if wrong := misfits(asked, there):
         raise Refused("\n".join(f"{file}: {one}" for one in wrong))

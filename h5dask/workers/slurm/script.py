@@ -19,8 +19,9 @@ WARNING_SECONDS = 60
 """Time before the walltime at which a command is told to end, so that it leaves what it can go on
 from."""
 _FIRST_LINE = "#!/usr/bin/env bash"
-_MARK = re.compile(r"\{(file|name|stem)\}")
-"""What stands for a file, its name, and its name without ending."""
+MARKS = ("file", "name", "stem")
+"""What stands, in braces, for a file, its name, and its name without ending."""
+_MARK = re.compile(rf"\{{({'|'.join(MARKS)})\}}")
 
 
 def script(
@@ -75,7 +76,8 @@ def script(
     if not files:
         return "\n".join([*lines, f"exec {shlex.join(command)}", ""])
     lines += ["files=(", *(f"  {shlex.quote(file)}" for file in files), ")"]
-    return "\n".join([*lines, *_loop(_filled(command), per_task), ""])
+    run = _filled(command)
+    return "\n".join([*lines, *(_single(run) if per_task == 1 else _loop(run, per_task)), ""])
 
 
 def _directives(asked: Slurm, title: str, folder: str) -> list[str]:
@@ -115,6 +117,29 @@ def has_mark(command: Sequence[str]) -> bool:
     return any(_MARK.search(word) for word in command)
 
 
+def filled_in(word: str, file: str) -> str:
+    """Return a word as a job has it that runs for a file.
+
+    Examples
+    --------
+    >>> filled_in("unit/{stem}-{name}", "s3://lab/a.b.h5"), filled_in("{stem}", "a")
+    ('unit/a.b-a.b.h5', 'a')
+    """
+    name = file.rpartition("/")[2]
+    stem = name.rpartition(".")[0] if "." in name else name
+    values = dict(zip(MARKS, (file, name, stem), strict=True))
+    return _MARK.sub(lambda mark: values[mark[1]], word)
+
+
+_NAMES = ("name=${file##*/}", "stem=${name%.*}", 'echo "$file" >&2')
+"""The shell that makes of a file what else stands for it, and tells which it is."""
+
+
+def _single(command: str) -> list[str]:
+    """Return the shell that runs a command for the one file of a task."""
+    return ["file=${files[SLURM_ARRAY_TASK_ID]}", *_NAMES, f"exec {command}"]
+
+
 def _loop(command: str, per_task: int) -> list[str]:
     """Return the shell that runs a command for each file of a task, and ends as the worst did."""
     return [
@@ -122,9 +147,7 @@ def _loop(command: str, per_task: int) -> list[str]:
         "worst=0 stopped=0",
         "trap 'stopped=1; kill -s TERM \"$running\" 2>/dev/null' TERM",
         f'for file in "${{files[@]:first:{per_task}}}"; do',
-        "  name=${file##*/}",
-        "  stem=${name%.*}",
-        '  echo "$file" >&2',
+        *(f"  {line}" for line in _NAMES),
         f"  {command} &",
         "  running=$!",
         '  ((stopped)) && kill -s TERM "$running" 2>/dev/null # the signal came before its number',
