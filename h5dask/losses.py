@@ -58,12 +58,21 @@ def compute(*collections: Any) -> tuple[Any, ...]:
             return landed.results(compute_all(*chain(*landed.parts)))
     except _losses() as error:
         raise explained(error, collections) from None
-    except CancelledError as error:  # nobody here cancels anything
+    except _endings() as error:
         told = str(error).partition("\n")[0]
         raise Unreachable(
             f"the scheduler ended, or was cut off, while it computed ({told}); start it and the "
             "workers again, and run this again"
         ) from None
+
+
+def _endings() -> tuple[type[Exception], ...]:
+    """Return the errors by which dask tells that the scheduler ended; nobody here cancels."""
+    if "distributed" not in sys.modules:
+        return (CancelledError,)
+    from distributed import CommClosedError
+
+    return CancelledError, CommClosedError
 
 
 def _losses() -> tuple[type[KilledWorker], ...]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import h5dask
 from h5dask import layouts
+from h5dask.clients import current_client
 from h5dask.contents import ArrayForm
 from h5dask.errors import LayoutError
 from h5dask.indexes import RaggedIndex
@@ -177,8 +178,8 @@ def test_whether_workers_share_a_folder_is_tried(
     assert delivery._workers_share(str(tmp_path / "probe"))
     assert os.listdir(tmp_path) == []
     with dask.config.set(scheduler="threads"):
-        assert delivery._client() is None
-    assert delivery._client() is cluster
+        assert current_client() is None
+    assert current_client() is cluster
     assert not delivery.holds(str(tmp_path / "nowhere"), "x")
 
 
