@@ -70,7 +70,7 @@ def _endings() -> tuple[type[Exception], ...]:
     """Return the errors by which dask tells that the scheduler ended; nobody here cancels."""
     if "distributed" not in sys.modules:
         return (CancelledError,)
-    from distributed import CommClosedError
+    from distributed.comm.core import CommClosedError
 
     return CancelledError, CommClosedError
 
