@@ -46,7 +46,7 @@ class Computing:
     log_json: bool = False
     """Whether what goes on is told in lines of JSON."""
     quiet: bool = False
-    """Whether it isn't told."""
+    """Whether it isn't told, but for what was set aside."""
     performance_report: str | None = None
     """HTML file for dask's own report."""
     plan: str | None = None

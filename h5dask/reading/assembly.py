@@ -24,7 +24,7 @@ from h5dask.joining import refuse_different
 from h5dask.joining.attrs import joined_attrs
 from h5dask.joining.form import joined_contents, new_numbers
 from h5dask.joining.rows import present, say_empty
-from h5dask.layout import Layout
+from h5dask.layout import Labels, Layout
 from h5dask.reading.segments import SegmentTable
 from h5dask.storage.array import StoredArray
 from h5dask.storage.remote import Source
@@ -84,22 +84,27 @@ def assemble(
     for name, array in stored.items():
         variable = _variable(name, array, dims[name], wanted, chunks, specs[name].doc)
         (coords if specs[name].coordinate else variables)[name] = variable
+    labels = [_labels(layout, file, only) if layout.labels else {} for file in files]
+    distinct = layout.join(labels) if len(files) > 1 and layout.labels else labels
     dataset = xr.Dataset(variables, coords=coords)
-    dataset = dataset.assign_coords(_coordinates(layout, files, only, stored, dims, dropped))
+    dataset = dataset.assign_coords(
+        _coordinates(layout, files, only, stored, dims, dropped, distinct)
+    )
     for file in files if only is None else ():
         say_empty(layout, file.source.url, file.arrangement.groups)
     dataset.attrs = joined_attrs(layout, [file.contents for file in files])
-    dataset.encoding["h5dask"] = _form(layout, files)
+    dataset.encoding["h5dask"] = _form(layout, files, labels, distinct)
     dataset.encoding["source"] = files[0].source.url
     return dataset
 
 
-def _form(layout: Layout, files: Sequence[Opened]) -> Contents:
+def _form(
+    layout: Layout, files: Sequence[Opened], labels: Sequence[Labels], distinct: Sequence[Labels]
+) -> Contents:
     forms = [file.contents for file in files]
     if len(files) == 1:
         return forms[0]
-    labels = [_labels(layout, file, None) if layout.labels else {} for file in files]
-    return joined_contents(forms, new_numbers(layout, labels, layout.join(labels)), say=True)
+    return joined_contents(forms, new_numbers(layout, labels, distinct), say=True)
 
 
 def _refuse_unequal(layout: Layout, files: Sequence[Opened], dropped: set[str]) -> None:
@@ -268,6 +273,7 @@ def _coordinates(
     stored: Mapping[str, StoredArray],
     dims: Mapping[str, tuple[str, ...]],
     dropped: set[str],
+    distinct: Sequence[Labels],
 ) -> xr.Coordinates:
     """Return the coordinates: labels of rows with their index, of lanes, and of fixed dims."""
     coords: dict[str, Any] = {}
@@ -284,10 +290,8 @@ def _coordinates(
     coords.update({d: list(v) for d, v in layout.dim_labels.items() if d in sizes})
     result = xr.Coordinates({dim: labels for dim, labels in coords.items() if dim not in dropped})
     if layout.labels is not None and layout.index is not None:
-        labels_of = [_labels(layout, file, only) for file in files]
-        parts = layout.join(labels_of) if len(files) > 1 else labels_of
-        kept = [key for key in parts[0] if key not in dropped]
-        joined = {key: np.concatenate([part[key] for part in parts]) for key in kept}
+        kept = [key for key in distinct[0] if key not in dropped]
+        joined = {key: np.concatenate([part[key] for part in distinct]) for key in kept}
         for dim in layout.ragged_dims:
             counts = [file.arrangement.groups.counts.get(dim, np.zeros(0, int)) for file in files]
             sizes.setdefault(dim, int(sum(column.sum() for column in counts)))
@@ -295,7 +299,7 @@ def _coordinates(
             index = layout.index(joined, sizes)
             result = xr.Coordinates.from_xindex(index).merge(result.to_dataset().coords).coords
     if len(files) > 1 and layout.along is not None and "source" not in dropped:
-        lengths = [_along(layout, file) for file in files]
+        lengths = [_along(layout, *of) for of in zip(files, distinct, strict=True)]
         names = np.array([file.source.url for file in files], object)
         result = result.assign(source=(layout.along, np.repeat(names, lengths)))
     if only is None and layout.along is not None:
@@ -317,18 +321,17 @@ def _present_in(file: Opened, layout: Layout, dropped: set[str]) -> dict[str, An
     }
 
 
-def _labels(layout: Layout, file: Opened, only: Sequence[int] | None) -> Mapping[str, Any]:
+def _labels(layout: Layout, file: Opened, only: Sequence[int] | None) -> Labels:
     groups = file.arrangement.groups
     if only is not None:
         groups = groups.taken(only)
     return layout.labels(groups, file.contents)  # type: ignore[misc]
 
 
-def _along(layout: Layout, file: Opened) -> int:
+def _along(layout: Layout, file: Opened, labels: Labels) -> int:
     """Return the rows of one file along the dim on which files lie end to end."""
     if layout.labels is None:
         return file.arrangement.sizes[str(layout.along)]
-    labels = layout.labels(file.arrangement.groups, file.contents)
     return len(next(iter(labels.values())))
 
 
